@@ -1,0 +1,144 @@
+"""Stage 1: texts -> speech. Speaks every question in many voices, every answer in the one output voice.
+
+Recordings lie in shards: `<name>.i16` (raw mono samples, one after the other) and `<name>.jsonl` (a line per
+recording). A shard is complete when its `.jsonl` exists, so a killed run resumes at the first missing one.
+"""
+
+import json
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchaudio.functional as AF
+from tqdm import tqdm
+
+from model.training import dialogues, voices
+
+HEARD_HZ, SPOKEN_HZ = 16_000, 24_000
+_SHARD_RECORDINGS = 250
+_WORDNET = Path("/usr/share/wordnet")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One utterance: what was said, by whom, and where its samples lie in the shard."""
+
+    text: str
+    voice: str
+    kind: str  # question | answer | free
+    start: int
+    samples: int
+    rate_hz: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """One utterance to be spoken."""
+
+    text: str
+    voice: str
+    kind: str
+    rate: float
+    rate_hz: int
+
+
+# --- what is said --------------------------------------------------------------------------------------------------
+
+
+def free_sentences(limit: int, seed: int = 7) -> list[str]:
+    """English sentences outside the skills: the usage examples of WordNet, shuffled."""
+    found: set[str] = set()
+    for part in ("noun", "verb", "adj", "adv"):
+        for line in (_WORDNET / f"data.{part}").read_text(encoding="latin-1").splitlines():
+            for example in re.findall(r'"([^"]+)"', line.partition("|")[2]):
+                text = example.split(";")[0].strip(" .,")
+                if 3 <= len(text.split()) <= 12 and re.fullmatch(r"[A-Za-z' ,-]+", text):
+                    found.add(text[0].upper() + text[1:] + ".")
+    ordered = sorted(found)
+    random.Random(seed).shuffle(ordered)
+    return ordered[:limit]
+
+
+def training_dialogues(count: int, seed: int = 1) -> list[dialogues.Dialogue]:
+    """The dialogues of the training split, the same ones for every stage."""
+    rng = random.Random(seed)
+    return [dialogues.draw(rng, dialogues.TRAIN) for _ in range(count)]
+
+
+def _tempo(rng: random.Random) -> float:
+    return round(rng.uniform(0.85, 1.25), 2)
+
+
+def heard_lines(dialogue_count: int, free_count: int) -> list[Line]:
+    """Questions and free sentences, each in a voice drawn by weight."""
+    rng = random.Random(2)
+    speakers = voices.of_split(dialogues.TRAIN)
+    weights = [v.weight for v in speakers]
+    texts = [(t.question, "question") for d in training_dialogues(dialogue_count) for t in d.turns]
+    texts += [(s, "free") for s in free_sentences(free_count)]
+    rng.shuffle(texts)
+    return [
+        Line(text, rng.choices(speakers, weights)[0].name, kind, _tempo(rng), HEARD_HZ) for text, kind in texts
+    ]
+
+
+def spoken_lines(dialogue_count: int, free_count: int) -> list[Line]:
+    """Every different answer, and free sentences to read aloud, in the output voice at its own tempo."""
+    answers = sorted({t.answer for d in training_dialogues(dialogue_count) for t in d.turns})
+    # From the far end of the list, so that most sentences are either heard or spoken: more different texts.
+    free = free_sentences(10**6)[::-1][:free_count]
+    lines = [(a, "answer") for a in answers] + [(f, "free") for f in free]
+    random.Random(3).shuffle(lines)
+    return [Line(text, voices.OUTPUT_VOICE, kind, 1.0, SPOKEN_HZ) for text, kind in lines]
+
+
+# --- speaking it ---------------------------------------------------------------------------------------------------
+
+
+def speak(line: Line) -> np.ndarray:
+    """int16 samples at the line's rate, silence at both ends cut to 50 ms, peak at -3 dB."""
+    samples, rate_hz = voices.voice(line.voice).speak(line.text, line.rate)
+    wave = torch.from_numpy(np.ascontiguousarray(samples))
+    wave = AF.resample(wave, rate_hz, line.rate_hz)
+    loud = torch.nonzero(wave.abs() > 0.01 * wave.abs().max().clamp(min=1e-4)).flatten()
+    if loud.numel():
+        pad = int(0.05 * line.rate_hz)
+        wave = wave[max(0, int(loud[0]) - pad) : int(loud[-1]) + pad]
+        wave = wave / wave.abs().max() * 0.708
+    return (wave * 32767).round().to(torch.int16).numpy()
+
+
+def make(folder: Path, lines: list[Line]) -> None:
+    """Speak `lines` into the shards of `folder`; shards that exist are left as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = range(0, len(lines), _SHARD_RECORDINGS)
+    for first in tqdm(shards, desc=f"speaking {folder.name}", unit="shard"):
+        name = folder / f"{first // _SHARD_RECORDINGS:05d}"
+        index = name.with_suffix(".jsonl")
+        if index.exists():
+            continue
+        rows, chunks, start = [], [], 0
+        for line in lines[first : first + _SHARD_RECORDINGS]:
+            pcm = speak(line)
+            if len(pcm) < line.rate_hz // 5:  # a voice that could not say it
+                continue
+            rows.append(Recording(line.text, line.voice, line.kind, start, len(pcm), line.rate_hz))
+            chunks.append(pcm)
+            start += len(pcm)
+        np.concatenate(chunks).tofile(name.with_suffix(".i16"))
+        partial = index.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(asdict(r)) + "\n" for r in rows))
+        partial.rename(index)
+
+
+def load(folder: Path) -> Iterator[tuple[Recording, np.ndarray]]:
+    """All recordings of the complete shards of `folder`, as int16 views on the mapped files."""
+    for index in sorted(folder.glob("*.jsonl")):
+        pcm = np.memmap(index.with_suffix(".i16"), dtype=np.int16, mode="r")
+        for row in index.read_text().splitlines():
+            recording = Recording(**json.loads(row))
+            yield recording, pcm[recording.start : recording.start + recording.samples]

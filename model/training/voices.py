@@ -1,0 +1,208 @@
+"""The synthetic voices that training listens to, speaks with and is measured on.
+
+Every family is a free synthesiser from the Debian archive; `apt.txt` beside this file lists the packages.
+A voice belongs to exactly one split: `train`, or `heldout` for whole families that training never hears.
+This module knows nothing about what is said or how the audio is used.
+"""
+
+import ctypes
+import functools
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+Speech = tuple[np.ndarray, int]  # float32 samples in [-1, 1], sample rate in Hz
+
+# The one voice that the model speaks with: CMU Arctic's `slt`, free for any use.
+OUTPUT_VOICE = "rhvoice-slt"
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One speaker of one synthesiser."""
+
+    name: str
+    family: str
+    split: str
+    speak: Callable[[str, float], Speech]
+    """(text, rate) -> speech, where rate 1.0 is the synthesiser's own tempo."""
+    weight: float = 1.0
+
+
+# --- espeak-ng and MBROLA (through espeak-ng's library, which costs no process per sentence) -------------------
+
+
+class _Espeak:
+    """The espeak-ng library in synchronous mode; it keeps one global state, so calls take a lock."""
+
+    _AUDIO_OUTPUT_SYNCHRONOUS = 2
+    _CHARS_UTF8 = 1
+    _RATE_WPM, _PITCH, _RANGE = 1, 3, 4
+
+    def __init__(self) -> None:
+        self._lib = ctypes.CDLL("libespeak-ng.so.1")
+        self.rate_hz = self._lib.espeak_Initialize(self._AUDIO_OUTPUT_SYNCHRONOUS, 400, None, 0)
+        if self.rate_hz <= 0:
+            raise RuntimeError("espeak-ng did not start: is the package espeak-ng-data installed?")
+        callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+        self._chunks: list[np.ndarray] = []
+        self._callback = callback_type(self._collect)
+        self._lib.espeak_SetSynthCallback(self._callback)
+        self._lock = threading.Lock()
+
+    def _collect(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, _events: int) -> int:
+        if count > 0 and samples:
+            self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        return 0
+
+    def speak(self, voice: str, pitch: int, text: str, rate: float) -> Speech:
+        with self._lock:
+            self._chunks.clear()
+            if self._lib.espeak_SetVoiceByName(voice.encode()) != 0:
+                raise RuntimeError(f"espeak-ng has no voice {voice!r}")
+            self._lib.espeak_SetParameter(self._RATE_WPM, int(165 * rate), 0)
+            self._lib.espeak_SetParameter(self._PITCH, pitch, 0)
+            data = text.encode() + b"\0"
+            self._lib.espeak_Synth(data, len(data), 0, 1, 0, self._CHARS_UTF8, None, None)
+            self._lib.espeak_Synchronize()
+            pcm = np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
+            # MBROLA voices run at their own rate, which the library reports only through its events.
+            rate_hz = 16000 if voice.startswith("mb-") else self.rate_hz
+            return pcm.astype(np.float32) / 32768, rate_hz
+
+
+@functools.cache
+def _espeak() -> _Espeak:
+    return _Espeak()
+
+
+def _espeak_voice(voice: str, pitch: int) -> Callable[[str, float], Speech]:
+    return lambda text, rate: _espeak().speak(voice, pitch, text, rate)
+
+
+# --- the others: a process per sentence, or a library --------------------------------------------------------------
+
+
+def _run_to_wav(command: Callable[[str], list[str]], text: str | None = None) -> Speech:
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "speech.wav")
+        subprocess.run(
+            command(path),
+            input=text.encode() if text else None,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        samples, rate_hz = soundfile.read(path, dtype="float32")
+        return samples, rate_hz
+
+
+def _flite_voice(voice: str) -> Callable[[str, float], Speech]:
+    def speak(text: str, rate: float) -> Speech:
+        stretch = f"duration_stretch={1 / rate:.3f}"
+        return _run_to_wav(lambda path: ["flite", "-voice", voice, "--setf", stretch, "-t", text, "-o", path])
+
+    return speak
+
+
+def _festival_voice(voice: str) -> Callable[[str, float], Speech]:
+    def speak(text: str, rate: float) -> Speech:
+        quoted = text.replace("\\", " ").replace('"', " ")
+
+        def command(path: str) -> list[str]:
+            script = (
+                f"(begin ({voice}) (Parameter.set 'Duration_Stretch {1 / rate:.3f})"
+                f' (utt.save.wave (utt.synth (Utterance Text "{quoted}")) "{path}" \'riff))'
+            )
+            return ["festival", "--batch", script]
+
+        return _run_to_wav(command)
+
+    return speak
+
+
+def _pico_voice(language: str) -> Callable[[str, float], Speech]:
+    def speak(text: str, rate: float) -> Speech:
+        marked = f'<speed level="{int(100 * rate)}">{text}</speed>'
+        return _run_to_wav(lambda path: ["pico2wave", "-l", language, "-w", path, marked])
+
+    return speak
+
+
+@functools.cache
+def _rhvoice() -> object:
+    from rhvoice_wrapper import TTS
+
+    return TTS(threads=1, lib_path="libRHVoice.so.5", data_path="/usr/share/RHVoice", quiet=True)
+
+
+def _rhvoice_voice(voice: str) -> Callable[[str, float], Speech]:
+    def speak(text: str, rate: float) -> Speech:
+        tts = _rhvoice()
+        # RHVoice's scale: 50 is the voice's own tempo, 100 twice as fast.
+        tempo = int(np.clip(50 + 50 * (rate - 1), 0, 100))
+        with tts.say(text, voice=voice, format_="pcm", sets={"absolute_rate": (tempo - 50) / 50}) as stream:  # type: ignore[attr-defined]
+            pcm = np.frombuffer(b"".join(stream), dtype=np.int16)
+        return pcm.astype(np.float32) / 32768, 24000
+
+    return speak
+
+
+# --- the list ------------------------------------------------------------------------------------------------------
+
+_ESPEAK_ACCENTS = {
+    "us": "gmw/en-US",
+    "gb": "gmw/en",
+    "rp": "gmw/en-GB-x-rp",
+    "scotland": "gmw/en-GB-scotland",
+    "lancaster": "gmw/en-GB-x-gbclan",
+    "midlands": "gmw/en-GB-x-gbcwmd",
+    "nyc": "gmw/en-US-nyc",
+}
+# Variants that Whisper still understands; whispering, robotic and comical ones teach nothing about people.
+_ESPEAK_VARIANTS = ("", "+f1", "+f2", "+f3", "+f4", "+f5", "+m1", "+m2", "+m3", "+m4", "+m5", "+m6", "+m7", "+m8")
+_ESPEAK_PITCHES = (35, 50, 65)
+
+
+def voices() -> list[Voice]:
+    """All voices, in a fixed order."""
+    listed = [
+        Voice(f"espeak-{accent}{variant}", "espeak", "train", _espeak_voice(file + variant, pitch), 0.12)
+        for index, (accent, file, variant) in enumerate(
+            (a, f, v) for a, f in _ESPEAK_ACCENTS.items() for v in _ESPEAK_VARIANTS
+        )
+        for pitch in [_ESPEAK_PITCHES[index % 3]]
+    ]
+    listed += [Voice(f"flite-{v}", "flite", "train", _flite_voice(v), 2.5) for v in ("awb", "rms", "slt")]
+    listed += [Voice(f"flite-{v}", "flite", "train", _flite_voice(v), 1.5) for v in ("kal16",)]
+    festival = {"kal": "voice_kal_diphone", "hts-slt": "voice_cmu_us_slt_arctic_hts"}
+    listed += [Voice(f"festival-{n}", "festival", "train", _festival_voice(v), 0.7) for n, v in festival.items()]
+    listed += [Voice(f"rhvoice-{v}", "rhvoice", "train", _rhvoice_voice(v), 4.0) for v in ("bdl", "clb", "alan", "slt")]
+    listed += [Voice(f"pico-{v}", "pico", "heldout", _pico_voice(v)) for v in ("en-US", "en-GB")]
+    listed += [
+        Voice(f"mbrola-{v}", "mbrola", "heldout", _espeak_voice(f"mb-{v}", 50)) for v in ("us1", "us2", "us3", "en1")
+    ]
+    listed += [Voice("festival-ked", "festival-ked", "heldout", _festival_voice("voice_ked_diphone"))]
+    return listed
+
+
+def voice(name: str) -> Voice:
+    """The voice of that name. Raises `KeyError` if there is none."""
+    return {v.name: v for v in voices()}[name]
+
+
+def of_split(split: str) -> list[Voice]:
+    """The voices of one split, `train` or `heldout`."""
+    return [v for v in voices() if v.split == split]
+
+
+def speak_all(lines: Iterable[tuple[Voice, str, float]]) -> Iterator[Speech]:
+    """Speech for each (voice, text, rate)."""
+    for line_voice, text, rate in lines:
+        yield line_voice.speak(text, rate)

@@ -1,0 +1,227 @@
+"""What the gateway and the speech engine say to each other: one frozen dataclass per message.
+
+The engine runs in its own process. The gateway sends commands and never waits for them; the engine answers with
+events. Both directions keep their order within a session. This module imports nothing but the standard library.
+
+A session's conversation is a list of items. The engine keeps it as one token sequence, so the order of commands is
+the order of the conversation.
+"""
+
+from dataclasses import dataclass, field
+
+HEARD_HZ = 16_000  # sample rate of `Hear.pcm`
+SPOKEN_HZ = 24_000  # sample rate of `AudioDelta.pcm`
+FRAME_MS = 40  # one audio token, heard or spoken
+
+# --- commands: gateway -> engine -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """A new, empty conversation."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """Forget the session, whatever it is doing."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetInstructions:
+    """The system text that the conversation begins with; empty for none."""
+
+    session_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """Audio of the open user turn, mono PCM16 little-endian at `HEARD_HZ`, any number of samples.
+
+    Opens a user turn if none is open. The engine tokenises and prefills it at once.
+    """
+
+    session_id: str
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CommitTurn:
+    """The open user turn is over and becomes the item `item_id`; a `TranscriptDone` follows."""
+
+    session_id: str
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropTurn:
+    """Forget the open user turn, as if nothing had been heard. Without an open turn it does nothing."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddText:
+    """A text item at the end of the conversation; `role` is system, user or assistant."""
+
+    session_id: str
+    item_id: str
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteItem:
+    """Take an item out of the conversation."""
+
+    session_id: str
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TruncateItem:
+    """Cut a spoken answer after `audio_end_ms`: what follows was never heard."""
+
+    session_id: str
+    item_id: str
+    audio_end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Respond:
+    """Answer the conversation as it stands; the answer becomes the item `item_id`.
+
+    Events of the answer carry `response_id`. `instructions` replaces the session's for this answer only.
+    """
+
+    session_id: str
+    response_id: str
+    item_id: str
+    speak: bool = True
+    """True: audio with its transcript. False: text alone."""
+    max_tokens: int | None = None
+    """Output tokens (text and audio together) after which the answer stops as incomplete; None: no limit."""
+    temperature: float = 0.0
+    seed: int = 0
+    instructions: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop an answer within one step. What was generated so far stays in the conversation until `TruncateItem`."""
+
+    session_id: str
+    response_id: str
+
+
+Command = (
+    OpenSession
+    | CloseSession
+    | SetInstructions
+    | Hear
+    | CommitTurn
+    | DropTurn
+    | AddText
+    | DeleteItem
+    | TruncateItem
+    | Respond
+    | Cancel
+)
+
+# --- events: engine -> gateway -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer, by kind. `cached` counts input tokens that were not computed again."""
+
+    input_text: int = 0
+    input_audio: int = 0
+    cached_text: int = 0
+    cached_audio: int = 0
+    output_text: int = 0
+    output_audio: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TurnProbability:
+    """The model's own opinion, after the newest heard frame, that the open user turn is over."""
+
+    session_id: str
+    probability: float
+    heard_ms: int
+    """Length of the open turn's audio that this opinion rests on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptDelta:
+    """More of what was heard in the user item."""
+
+    session_id: str
+    item_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptDone:
+    """All of what was heard in the user item."""
+
+    session_id: str
+    item_id: str
+    text: str
+    audio_tokens: int
+    text_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text of an answer: the transcript of its audio, or the answer itself where it is text alone."""
+
+    session_id: str
+    response_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDelta:
+    """More audio of an answer, mono PCM16 little-endian at `SPOKEN_HZ`."""
+
+    session_id: str
+    response_id: str
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseDone:
+    """The last event of an answer. `status` is completed, cancelled, incomplete (`max_tokens`) or failed."""
+
+    session_id: str
+    response_id: str
+    status: str
+    usage: Usage = field(default_factory=Usage)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    """Milliseconds from the `Respond` command to each stage, e.g. `first_token`, `first_audio`."""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFailed:
+    """The engine could not carry out a command of this session; `message` says what was expected and what came."""
+
+    session_id: str
+    message: str
+
+
+Event = (
+    TurnProbability
+    | TranscriptDelta
+    | TranscriptDone
+    | TextDelta
+    | AudioDelta
+    | ResponseDone
+    | SessionFailed
+)
