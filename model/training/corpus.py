@@ -81,9 +81,7 @@ def heard_lines(dialogue_count: int, free_count: int) -> list[Line]:
     texts = [(t.question, "question") for d in training_dialogues(dialogue_count) for t in d.turns]
     texts += [(s, "free") for s in free_sentences(free_count)]
     rng.shuffle(texts)
-    return [
-        Line(text, rng.choices(speakers, weights)[0].name, kind, _tempo(rng), HEARD_HZ) for text, kind in texts
-    ]
+    return [Line(text, rng.choices(speakers, weights)[0].name, kind, _tempo(rng), HEARD_HZ) for text, kind in texts]
 
 
 def spoken_lines(dialogue_count: int, free_count: int) -> list[Line]:

@@ -60,7 +60,9 @@ def split_of(operand: str) -> str:
 def wordings(split: str, templates: Sequence[str]) -> list[str]:
     """The wordings of one split: every fifth is held out."""
     chosen = [
-        t for i, t in enumerate(templates) if (i % _HELDOUT_WORDING_EVERY == _HELDOUT_WORDING_EVERY - 1) == (split == HELDOUT)
+        t
+        for i, t in enumerate(templates)
+        if (i % _HELDOUT_WORDING_EVERY == _HELDOUT_WORDING_EVERY - 1) == (split == HELDOUT)
     ]
     return chosen or list(templates[-1:])
 
@@ -74,11 +76,8 @@ def _operand(rng: random.Random, split: str, draw: Callable[[], str]) -> str:
 
 # --- numbers -------------------------------------------------------------------------------------------------------
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_TENS = ["zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
 
 def number_words(n: int) -> str:
@@ -267,7 +266,9 @@ def _memory(rng: random.Random, split: str) -> tuple[Turn, ...]:
         "memory", rng.choice(wordings(split, told)).format(n=name), f"Nice to meet you, {name}.", normalise(name)
     )
     between = (_any_single(rng, split),) if rng.random() < 0.3 else ()
-    last = Turn("memory", rng.choice(wordings(split, asked)), f"Your name is {name}.", f"your name is {normalise(name)}")
+    last = Turn(
+        "memory", rng.choice(wordings(split, asked)), f"Your name is {name}.", f"your name is {normalise(name)}"
+    )
     return (first, *between, last)
 
 

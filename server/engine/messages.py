@@ -104,7 +104,7 @@ class Respond:
     speak: bool = True
     """True: audio with its transcript. False: text alone."""
     max_tokens: int | None = None
-    """Output tokens (text and audio together) after which the answer stops as incomplete; None: no limit."""
+    """Output tokens (text and audio together) after which the answer stops as incomplete; None: the engine's own limit."""
     temperature: float = 0.0
     seed: int = 0
     instructions: str | None = None
@@ -216,12 +216,4 @@ class SessionFailed:
     message: str
 
 
-Event = (
-    TurnProbability
-    | TranscriptDelta
-    | TranscriptDone
-    | TextDelta
-    | AudioDelta
-    | ResponseDone
-    | SessionFailed
-)
+Event = TurnProbability | TranscriptDelta | TranscriptDone | TextDelta | AudioDelta | ResponseDone | SessionFailed

@@ -1,0 +1,61 @@
+# Everything a person does with this project; `make help` lists it.
+PYTHON ?= python3
+VENV ?= .venv
+# A pinned torch; elsewhere e.g. `make TORCH="torch==2.13.0 --index-url ..." setup` chooses another build.
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+ARGS ?=
+# Idle OpenMP threads must sleep, not spin: on few cores they would take the time that the work needs.
+export OMP_WAIT_POLICY = PASSIVE
+
+.PHONY: help setup demo serve test check format bench eval train apt
+.DEFAULT_GOAL := help
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## Make .venv and install everything into it
+
+# PyPI's torchaudio is built against CUDA. Beside a CPU-only torch its compiled extension does not load; without that
+# extension torchaudio falls back to pure PyTorch, as it documents, and all that this project uses is there.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps "torchaudio==2.11.*"
+	$(BIN)/python -c "import pathlib, sysconfig, torch; \
+	  lib = pathlib.Path(sysconfig.get_path('purelib')) / 'torchaudio' / 'lib'; \
+	  [f.unlink() for f in lib.glob('*.so') if torch.version.cuda is None]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+demo: setup ## Start the server, ask it spoken questions over a WebSocket, keep the answers in out/demo
+	$(BIN)/antiphon demo $(ARGS)
+
+serve: setup ## Serve the embedded model on ws://127.0.0.1:8000/v1/realtime
+	$(BIN)/antiphon serve $(ARGS)
+
+test: setup ## Run the tests
+	$(BIN)/pytest -q $(ARGS)
+
+check: setup ## Lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## Measure time to first audio of an own server
+	$(BIN)/antiphon bench ttfa $(ARGS)
+
+eval: setup ## Measure the embedded model on held-out questions, judged by Whisper
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[eval,train]"
+	$(BIN)/antiphon eval $(ARGS)
+
+apt: ## Install the free synthesisers that training listens to (Debian; contrib and non-free must be enabled)
+	apt-get install -y $$(cat model/training/apt.txt)
+
+train: setup ## From nothing to a checkpoint: texts, speech, tokenizer, voice, Transformer, evaluation
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[eval,train]" "setuptools<81"
+	$(BIN)/python -m model.training $(ARGS)

@@ -1,0 +1,53 @@
+"""A server of one's own for as long as a command runs: `antiphon serve` as a child process on a free port."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+_START_TIMEOUT_S = 120.0
+
+
+class ServerDidNotStart(Exception):
+    """The child ended, or never became healthy; its output tells more."""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@asynccontextmanager
+async def local_server(*arguments: str) -> AsyncIterator[str]:
+    """Start a server and yield its WebSocket URL. Raises `ServerDidNotStart`."""
+    port = _free_port()
+    command = [sys.executable, "-m", "server.cli", "serve", "--port", str(port), "--log-level", "warning", *arguments]
+    child = await asyncio.create_subprocess_exec(*command)
+    try:
+        deadline_s = time.perf_counter() + _START_TIMEOUT_S
+        while not await asyncio.to_thread(_healthy, f"http://127.0.0.1:{port}/health"):
+            if child.returncode is not None or time.perf_counter() > deadline_s:
+                raise ServerDidNotStart(
+                    f"expected a healthy server, got exit status {child.returncode}: {' '.join(command)}"
+                )
+            await asyncio.sleep(0.1)
+        yield f"ws://127.0.0.1:{port}/v1/realtime"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        await child.wait()

@@ -1,0 +1,30 @@
+"""Sound files in and out, as the wire wants them: mono PCM16 at 24 kHz."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from clients.realtime import WIRE_HZ
+
+QUESTIONS = Path(__file__).parent / "questions"
+
+
+def read(path: Path) -> NDArray[np.int16]:
+    """Any file that libsndfile reads, at any rate, mixed to mono."""
+    samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = soxr.resample(samples.mean(axis=1), rate_hz, WIRE_HZ)
+    return np.asarray(np.clip(mono, -1, 1) * 32767, dtype=np.int16)
+
+
+def write(path: Path, pcm: bytes) -> None:
+    """PCM16 at 24 kHz as a wav file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.frombuffer(pcm, dtype="<i2"), WIRE_HZ)
+
+
+def questions() -> list[Path]:
+    """The spoken questions that ship with the project."""
+    return sorted([*QUESTIONS.glob("*.wav"), *QUESTIONS.glob("*.flac")])

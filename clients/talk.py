@@ -1,0 +1,134 @@
+"""`antiphon talk`: ask a server with sound files, or with the microphone."""
+
+import argparse
+import asyncio
+import base64
+import os
+import queue
+import sys
+from pathlib import Path
+from typing import Any
+
+from clients import sound
+from clients.realtime import WIRE_HZ, RealtimeClient, RealtimeError, Turn
+
+_EXAMPLES = """examples:
+  antiphon talk                                         talk with the microphone (needs antiphon[mic])
+  antiphon talk --file question.wav --out answer.wav    ask with a file, keep the answer
+  antiphon talk --file a.wav --file b.wav --out answers one conversation of two turns; answers/a.wav, answers/b.wav
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="antiphon talk",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--url", default="ws://127.0.0.1:8000/v1/realtime", help="server (default: %(default)s)")
+    parser.add_argument("--key", help="API key (default: $ANTIPHON_API_KEY or $OPENAI_API_KEY)")
+    parser.add_argument("--model", help="model to ask for")
+    parser.add_argument(
+        "--file", type=Path, action="append", default=[], help="spoken question; may be given several times"
+    )
+    parser.add_argument("--out", type=Path, help="where the answer goes: a file for one question, a folder for several")
+    parser.add_argument("--vad", action="store_true", help="let the server find the end of a turn, instead of a commit")
+    parser.add_argument("--instructions", help="system text of the session")
+    options = parser.parse_args(argv)
+    key = options.key or os.environ.get("ANTIPHON_API_KEY") or os.environ.get("OPENAI_API_KEY")
+    try:
+        return asyncio.run(_ask_files(options, key) if options.file else _microphone(options, key))
+    except (RealtimeError, OSError) as error:
+        print(f"antiphon talk: {error}", file=sys.stderr)
+        return 1
+
+
+def _settings(options: argparse.Namespace, manual: bool) -> dict[str, Any]:
+    detection = None if manual else {"type": "server_vad"}
+    settings: dict[str, Any] = {
+        "audio": {"input": {"turn_detection": detection, "transcription": {"model": "antiphon-nano"}}}
+    }
+    return settings | ({"instructions": options.instructions} if options.instructions else {})
+
+
+async def _ask_files(options: argparse.Namespace, key: str | None) -> int:
+    async with RealtimeClient.connect(options.url, key, options.model) as client:
+        await client.update(**_settings(options, manual=not options.vad))
+        for path in options.file:
+            turn = await client.ask(sound.read(path), manual=not options.vad)
+            _print(turn)
+            if options.out is not None:
+                sound.write(options.out / f"{path.stem}.wav" if len(options.file) > 1 else options.out, turn.pcm)
+    return 0
+
+
+def _print(turn: Turn) -> None:
+    print(f"heard:    {turn.heard}\nanswered: {turn.answered}")
+    for name, value in (("the end of the speech", turn.ttfa_from_speech_ms), ("the commit", turn.ttfa_from_commit_ms)):
+        if value is not None:
+            print(f"first audio {value:.0f} ms after {name}")
+
+
+async def _microphone(options: argparse.Namespace, key: str | None) -> int:
+    try:
+        import sounddevice
+    except ImportError:
+        print("antiphon talk: the microphone needs `pip install antiphon[mic]`; or ask with --file", file=sys.stderr)
+        return 2
+    loop = asyncio.get_running_loop()
+    recorded: asyncio.Queue[bytes] = asyncio.Queue()
+    to_play: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    playing = bytearray()
+    played = [0]
+
+    def on_input(data: Any, _frames: int, _time: Any, _status: Any) -> None:
+        loop.call_soon_threadsafe(recorded.put_nowait, bytes(data))
+
+    def on_output(out: Any, frames: int, _time: Any, _status: Any) -> None:
+        while len(playing) < 2 * frames and not to_play.empty():
+            playing.extend(to_play.get())
+        piece = bytes(playing[: 2 * frames])
+        del playing[: len(piece)]
+        played[0] += len(piece)
+        out[:] = piece + bytes(2 * frames - len(piece))
+
+    async with RealtimeClient.connect(options.url, key, options.model) as client:
+        await client.update(**_settings(options, manual=False))
+
+        async def speak() -> None:
+            while True:
+                await client.append(await recorded.get())
+
+        common: dict[str, Any] = {"samplerate": WIRE_HZ, "channels": 1, "dtype": "int16", "blocksize": WIRE_HZ // 50}
+        speaking = asyncio.create_task(speak())
+        item_id = ""
+        print("Speak; Ctrl-C ends.")
+        try:
+            with (
+                sounddevice.RawInputStream(callback=on_input, **common),
+                sounddevice.RawOutputStream(callback=on_output, **common),
+            ):
+                while True:
+                    event = await client.receive()
+                    match event["type"]:
+                        case "response.output_audio.delta":
+                            if event["item_id"] != item_id:
+                                item_id, played[0] = event["item_id"], 0
+                            to_play.put(base64.b64decode(event["delta"]))
+                        case "input_audio_buffer.speech_started" if item_id and (len(playing) or not to_play.empty()):
+                            while not to_play.empty():
+                                to_play.get()
+                            playing.clear()
+                            await client.truncate(item_id, played[0] * 1000 // (2 * WIRE_HZ))
+                        case "conversation.item.input_audio_transcription.completed":
+                            print(f"heard:    {event['transcript']}")
+                        case "response.output_audio_transcript.done":
+                            print(f"answered: {event['transcript']}")
+                        case "error":
+                            print(f"error:    {event['error']['message']}", file=sys.stderr)
+                        case _:
+                            pass
+        finally:
+            speaking.cancel()

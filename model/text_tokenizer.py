@@ -1,0 +1,46 @@
+"""Text -> text pieces and back: byte-level BPE, so that any text encodes. Knows nothing about audio."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from model.layout import CONTROLS
+
+
+class TextTokenizer:
+    """The pieces of `tokenizer.json`."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def load(cls, path: Path) -> "TextTokenizer":
+        """Read `tokenizer.json`."""
+        return cls(Tokenizer.from_file(str(path)))
+
+    @classmethod
+    def train(cls, texts: Iterable[str], pieces: int) -> "TextTokenizer":
+        """Learn `pieces` pieces from `texts`; the control tokens get the ids that follow."""
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=pieces, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        if tokenizer.get_vocab_size() != pieces:
+            raise ValueError(f"expected texts that yield {pieces} pieces, got {tokenizer.get_vocab_size()}")
+        tokenizer.add_special_tokens(list(CONTROLS))
+        return cls(tokenizer)
+
+    def save(self, path: Path) -> None:
+        self._tokenizer.save(str(path))
+
+    def encode(self, text: str) -> list[int]:
+        """Piece ids; control tokens written out in the text are only text."""
+        return self._tokenizer.encode(text.replace("<", "‹")).ids if "<" in text else self._tokenizer.encode(text).ids
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of piece ids; an incomplete UTF-8 sequence becomes U+FFFD."""
+        return self._tokenizer.decode(ids, skip_special_tokens=True)

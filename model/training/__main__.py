@@ -1,0 +1,162 @@
+"""`make train`: from nothing to a checkpoint. Each stage can be run alone and resumes where it was killed.
+
+corpus       texts -> speech in many voices
+tokenizer    the audio tokenizer, inside a recogniser
+speaker      the spoken codes and the detokenizer
+sequences    recordings -> codes
+transformer  everything at once
+export       the model directory
+"""
+
+import argparse
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model.audio_detokenizer import AudioDetokenizerConfig
+from model.audio_tokenizer import AudioTokenizerConfig
+from model.checkpoint import EMBEDDED, SpeechModel, save
+from model.layout import TokenLayout
+from model.text_tokenizer import TextTokenizer
+from model.training import corpus, sequences, speaker, tokenizer, transformer
+from model.training.run import draw_curves
+from model.training.speaker import Speaker
+from model.training.tokenizer import Recogniser
+from model.transformer import TransformerConfig
+
+STAGES = ("corpus", "tokenizer", "speaker", "sequences", "transformer", "export")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How much of everything."""
+
+    dialogues: int = 7000
+    heard_free: int = 4000
+    spoken_free: int = 2500
+    tokenizer_steps: int = 3200
+    speaker_steps: int = 1100
+    heard_copies: int = 2
+    transformer_steps: int = 6000
+    learning_rate: float = 1.5e-3
+
+
+MIX = {"dialogue": 0.7, "typed": 0.12, "transcribe": 0.1, "aloud": 0.08}
+
+
+class Pipeline:
+    """The stages of one recipe in one folder."""
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self.data, self.runs, self.recipe = folder / "data", folder / "runs", recipe
+        self.layout = TokenLayout()
+
+    def corpus(self) -> None:
+        corpus.make(self.data / "heard", corpus.heard_lines(self.recipe.dialogues, self.recipe.heard_free))
+        corpus.make(self.data / "spoken", corpus.spoken_lines(self.recipe.dialogues, self.recipe.spoken_free))
+
+    def tokenizer(self) -> None:
+        tokenizer.train(self.data, self.runs / "tokenizer", self.recipe.tokenizer_steps)
+        draw_curves(self.runs / "tokenizer", "audio tokenizer")
+
+    def speaker(self) -> None:
+        speaker.train(self.data, self.runs / "speaker", self._recogniser(), self.recipe.speaker_steps)
+        draw_curves(self.runs / "speaker", "spoken codes and detokenizer")
+
+    def sequences(self) -> None:
+        sequences.encode_heard(self.data, self._recogniser(), self.recipe.heard_copies)
+        sequences.encode_spoken(self.data, self._speaker())
+        dialogues = corpus.training_dialogues(self.recipe.dialogues)
+        texts = [text for d in dialogues for t in d.turns for text in (t.question, t.answer)]
+        self._text_path.parent.mkdir(parents=True, exist_ok=True)
+        TextTokenizer.train(texts + corpus.free_sentences(20_000), self.layout.text).save(self._text_path)
+
+    def transformer(self) -> None:
+        drawn = sequences.Sequences(
+            self.data,
+            self.layout,
+            TextTokenizer.load(self._text_path),
+            corpus.training_dialogues(self.recipe.dialogues),
+            speak=True,
+        )
+        learner = transformer.Learner(self._config(), self.layout)
+        transformer.train(
+            self.runs / "transformer", learner, drawn, MIX, self.recipe.transformer_steps, self.recipe.learning_rate
+        )
+        draw_curves(self.runs / "transformer", "Transformer")
+
+    def export(self, target: Path) -> None:
+        """Write the model directory from the newest checkpoints."""
+        learner = transformer.Learner(self._config(), self.layout)
+        learner.load_state_dict(_weights(self.runs / "transformer"))
+        voice = self._speaker()
+        model = SpeechModel(
+            target.name,
+            self.layout,
+            TextTokenizer.load(self._text_path),
+            learner.export(),
+            self._recogniser().tokenizer,
+            voice.detokenizer,
+        )
+        save(target, model)
+
+    @property
+    def _text_path(self) -> Path:
+        return self.data / "tokenizer.json"
+
+    def _config(self) -> TransformerConfig:
+        return TransformerConfig(vocab_size=self.layout.size)
+
+    def _recogniser(self) -> Recogniser:
+        net = Recogniser(AudioTokenizerConfig())
+        net.load_state_dict(_weights(self.runs / "tokenizer"))
+        return net
+
+    def _speaker(self) -> Speaker:
+        net = Speaker(Recogniser(AudioTokenizerConfig()), AudioDetokenizerConfig())
+        net.load_state_dict(_weights(self.runs / "speaker"))
+        return net
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = torch.load(run / "checkpoint.pt", weights_only=True)["network"]
+    return weights
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="make train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--stage", choices=STAGES, action="append", help="only these stages (default: all)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/nano"), help="recordings and checkpoints (default: %(default)s)"
+    )
+    parser.add_argument("--target", type=Path, default=EMBEDDED, help="model directory to write (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    defaults = Recipe()
+    for name in ("tokenizer_steps", "speaker_steps", "transformer_steps", "dialogues"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    recipe = Recipe(
+        dialogues=options.dialogues,
+        tokenizer_steps=options.tokenizer_steps,
+        speaker_steps=options.speaker_steps,
+        transformer_steps=options.transformer_steps,
+    )
+    pipeline = Pipeline(options.folder, recipe)
+    for stage in options.stage or STAGES:
+        started = time.perf_counter()
+        if stage == "export":
+            pipeline.export(options.target)
+        else:
+            getattr(pipeline, stage)()
+        print(f"stage {stage} took {(time.perf_counter() - started) / 3600:.2f} h", flush=True)
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # RHVoice's worker thread would keep the process alive

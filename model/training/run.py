@@ -1,0 +1,136 @@
+"""One training run: its folder, its checkpoint, its log and its curves. Every stage trains through `Run.steps`.
+
+Knows nothing about what is trained.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+
+class Run:
+    """A resumable loop over steps.
+
+    `folder` receives `checkpoint.pt` (weights, optimiser, step), `log.jsonl` (a line every `log_every` steps) and
+    `settings.json` (whatever the stage says it used).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        network: nn.Module,
+        steps: int,
+        learning_rate: float,
+        settings: dict[str, Any],
+        warmup: int = 100,
+        log_every: int = 20,
+        save_every: int = 200,
+        weight_decay: float = 0.01,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.network, self.total = folder, network, steps
+        self.log_every, self.save_every, self.warmup, self.peak = log_every, save_every, warmup, learning_rate
+        self.optimiser = torch.optim.AdamW(
+            [p for p in network.parameters() if p.requires_grad], learning_rate, (0.9, 0.98), weight_decay=weight_decay
+        )
+        self.step = 0
+        self._checkpoint = folder / "checkpoint.pt"
+        self._hours = 0.0
+        if self._checkpoint.exists():
+            saved = torch.load(self._checkpoint, weights_only=True)
+            network.load_state_dict(saved["network"])
+            self.optimiser.load_state_dict(saved["optimiser"])
+            self.step, self._hours = saved["step"], saved["hours"]
+        self._settings = settings | {"steps": steps, "learning_rate": learning_rate, "torch_seed": torch.initial_seed()}
+        self._write_settings()
+
+    def _write_settings(self) -> None:
+        text = json.dumps(self._settings | {"steps_done": self.step, "hours": round(self._hours, 3)}, indent=1)
+        (self.folder / "settings.json").write_text(text + "\n")
+
+    def _rate(self) -> float:
+        if self.step < self.warmup:
+            return self.peak * (self.step + 1) / self.warmup
+        progress = min(1.0, (self.step - self.warmup) / max(1, self.total - self.warmup))
+        return self.peak * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
+
+    def steps(self) -> Iterator[int]:
+        """The step numbers still to do; between two of them the caller calls `update`."""
+        bar = tqdm(total=self.total, initial=self.step, desc=self.folder.name, unit="step", mininterval=5)
+        self._sums: dict[str, float] = {}
+        self._counts = 0
+        started = time.perf_counter()
+        hours_before = self._hours
+        while self.step < self.total:
+            yield self.step
+            bar.update()
+            self._hours = hours_before + (time.perf_counter() - started) / 3600
+            if self.step % self.log_every == 0:
+                line = {k: round(v / self._counts, 5) for k, v in self._sums.items()}
+                with (self.folder / "log.jsonl").open("a") as log:
+                    log.write(json.dumps({"step": self.step, "hours": round(self._hours, 4)} | line) + "\n")
+                bar.set_postfix({k: f"{v:.3f}" for k, v in line.items()})
+                self._sums, self._counts = {}, 0
+            if self.step % self.save_every == 0:
+                self.save()
+        bar.close()
+        self.save()
+
+    def update(self, loss: torch.Tensor, losses: dict[str, float]) -> None:
+        """One optimiser step; `losses` go into the log."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        if torch.isfinite(norm):  # a batch that blew up is left out, not learnt
+            self.optimiser.step()
+        self.step += 1
+        self._counts += 1
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def save(self) -> None:
+        """Write the checkpoint so that a kill at any moment leaves a whole one."""
+        partial = self._checkpoint.with_suffix(".partial")
+        torch.save(
+            {
+                "network": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "step": self.step,
+                "hours": self._hours,
+            },
+            partial,
+        )
+        partial.rename(self._checkpoint)
+        self._write_settings()
+
+
+def draw_curves(folder: Path, title: str) -> Path:
+    """Draw every logged loss of a run over its steps; returns the picture's path."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    names = [n for n in lines[-1] if n not in ("step", "hours")]
+    figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 2.6), squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.plot([x["step"] for x in lines if name in x], [x[name] for x in lines if name in x], linewidth=1)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("step", fontsize=8)
+        axis.grid(alpha=0.3)
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    path = folder / "curves.png"
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path

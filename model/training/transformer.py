@@ -1,0 +1,144 @@
+"""Stage 5: train the Transformer on everything at once: hearing, answering, reading aloud, knowing when to speak.
+
+Codes are embedded as the sum of one learnt vector per FSQ digit and a small one of their own, so that rare codes learn
+from their neighbours; on export the sums are folded into a stock embedding and output matrix.
+"""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.audio_tokenizer import FSQ
+from model.layout import TokenLayout
+from model.training.run import Run
+from model.training.sequences import GOES_ON, IS_OVER, SPEECH, TEXT, Sequence, Sequences
+from model.transformer import SpeechTransformer, TransformerConfig
+
+_LEVELS = (8, 8, 8, 8)
+_BATCH_TOKENS = 2400
+_SPEECH_WEIGHT, _TURN_WEIGHT = 0.35, 0.2
+
+
+class FactoredCodes(nn.Module):
+    """A table of vectors for FSQ codes: the sum of a vector per digit, and a remainder."""
+
+    def __init__(self, width: int, scale: float) -> None:
+        super().__init__()
+        fsq = FSQ(_LEVELS)
+        codes = torch.arange(int(torch.tensor(_LEVELS).prod()))
+        digits = codes.unsqueeze(1) // fsq.weights % fsq.levels + torch.arange(len(_LEVELS)) * max(_LEVELS)
+        self.register_buffer("digits", digits, persistent=False)  # [codes, D]
+        self.factors = nn.Parameter(torch.randn(len(_LEVELS) * max(_LEVELS), width) * scale / 2)
+        self.rest = nn.Parameter(torch.zeros(len(codes), width))
+
+    def table(self) -> Tensor:
+        """[codes, width]."""
+        return F.embedding(self.digits, self.factors).sum(1) + self.rest
+
+
+class Learner(nn.Module):
+    """The Transformer with factored code tables."""
+
+    def __init__(self, config: TransformerConfig, layout: TokenLayout) -> None:
+        super().__init__()
+        self.layout = layout
+        self.transformer = SpeechTransformer(config)
+        for name, parameter in self.transformer.named_parameters():
+            if parameter.ndim == 2:
+                scale = 0.02 if "embed" in name or "lm_head" in name else parameter.shape[1] ** -0.5
+                if "o_proj" in name or "down_proj" in name:
+                    scale /= (2 * config.num_hidden_layers) ** 0.5
+                nn.init.normal_(parameter, 0.0, scale)
+        width = config.hidden_size
+        self.heard, self.spoken = FactoredCodes(width, 0.02), FactoredCodes(width, 0.02)
+        self.spoken_out = FactoredCodes(width, 0.02)
+        # The code ranges of the stock matrices are written on export only.
+        self.transformer.model["embed_tokens"].weight.requires_grad_(False)
+        self.transformer.lm_head.weight.requires_grad_(False)
+        self.pieces = nn.Parameter(torch.randn(layout.heard_start, width) * 0.02)
+        self.pieces_out = nn.Parameter(torch.randn(layout.heard_start, width) * 0.02)
+
+    def embeddings(self) -> Tensor:
+        return torch.cat([self.pieces, self.heard.table(), self.spoken.table()])  # [V, C]
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """tokens, targets [B, T] -> the weighted loss and its parts."""
+        layout = self.layout
+        hidden = self.transformer.hidden(F.embedding(tokens, self.embeddings()))[:, :-1]
+        following, targets = tokens[:, 1:], targets[:, :-1]
+        parts: dict[str, float] = {}
+        text = targets == TEXT
+        text_loss = F.cross_entropy(hidden[text] @ self.pieces_out.T, following[text])
+        loss = text_loss
+        parts["text"] = text_loss.item()
+        speech = targets == SPEECH
+        if bool(speech.any()):
+            end = self.pieces_out[layout.control("<end>")]
+            logits = hidden[speech] @ torch.cat([self.spoken_out.table(), end.unsqueeze(0)]).T
+            wanted = following[speech]
+            wanted = torch.where(wanted == layout.control("<end>"), layout.spoken, wanted - layout.spoken_start)
+            speech_loss = F.cross_entropy(logits, wanted)
+            loss = loss + _SPEECH_WEIGHT * speech_loss
+            parts["speech"] = speech_loss.item()
+        turn = (targets == GOES_ON) | (targets == IS_OVER)
+        if bool(turn.any()):
+            direction = self.pieces_out[layout.control("<end>")] - self.pieces_out[layout.control("<listen>")]
+            turn_loss = F.binary_cross_entropy_with_logits(hidden[turn] @ direction, (targets[turn] == IS_OVER).float())
+            loss = loss + _TURN_WEIGHT * turn_loss
+            parts["turn"] = turn_loss.item()
+        return loss, parts
+
+    @torch.no_grad()
+    def export(self) -> SpeechTransformer:
+        """The stock Transformer, with the code tables folded in."""
+        self.transformer.model["embed_tokens"].weight.copy_(self.embeddings())
+        nothing = torch.zeros_like(self.heard.rest)  # heard codes are never said
+        self.transformer.lm_head.weight.copy_(torch.cat([self.pieces_out, nothing, self.spoken_out.table()]))
+        return self.transformer
+
+
+def batches(sequences: Sequences, rng: random.Random, mix: dict[str, float]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches of similar length: tokens and targets [B, T]."""
+    while True:
+        pool = sorted((sequences.draw(rng, mix) for _ in range(160)), key=lambda s: len(s.tokens))
+        groups: list[list[Sequence]] = [[]]
+        for sequence in pool:
+            if groups[-1] and len(sequence.tokens) * (len(groups[-1]) + 1) > _BATCH_TOKENS:
+                groups.append([])
+            groups[-1].append(sequence)
+        rng.shuffle(groups)
+        for group in groups:
+            width = max(len(s.tokens) for s in group)
+            tokens, targets = (
+                torch.zeros(len(group), width, dtype=torch.long),
+                torch.zeros(len(group), width, dtype=torch.long),
+            )
+            for row, sequence in enumerate(group):
+                tokens[row, : len(sequence.tokens)] = torch.tensor(sequence.tokens)
+                targets[row, : len(sequence.targets)] = torch.tensor(sequence.targets)
+            yield tokens, targets
+
+
+def train(
+    run_folder: Path,
+    learner: Learner,
+    sequences: Sequences,
+    mix: dict[str, float],
+    steps: int,
+    learning_rate: float,
+    seed: int = 0,
+) -> Learner:
+    """Train `learner` for `steps` batches of `mix`."""
+    rng = random.Random(seed)
+    torch.manual_seed(seed)
+    run = Run(run_folder, learner, steps, learning_rate, {"mix": mix, "seed": seed, "batch_tokens": _BATCH_TOKENS})
+    source = batches(sequences, rng, mix)
+    for _ in run.steps():
+        tokens, targets = next(source)
+        loss, parts = learner.loss(tokens, targets)
+        run.update(loss, parts)
+    return learner

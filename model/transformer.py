@@ -1,0 +1,170 @@
+"""The Transformer: a compact Qwen3 (Yang et al. 2025, arXiv 2505.09388) that reads a stock Hugging Face checkpoint.
+
+One network, two ways to call it: `forward` over whole sequences, for training and as the reference, and `extend`,
+which adds tokens to sequences in the slots of a static KV cache. It knows nothing about what the tokens mean.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes, under the names of Hugging Face's `Qwen3Config`."""
+
+    vocab_size: int
+    hidden_size: int = 256
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 2
+    head_dim: int = 64
+    intermediate_size: int = 768
+    rope_theta: float = 10_000.0
+    rms_norm_eps: float = 1e-6
+    max_position_embeddings: int = 4096
+
+    def to_json(self) -> dict[str, Any]:
+        """The `config.json` of a stock checkpoint."""
+        return asdict(self) | {
+            "architectures": ["Qwen3ForCausalLM"],
+            "model_type": "qwen3",
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "tie_word_embeddings": False,
+            "use_sliding_window": False,
+            "torch_dtype": "float32",
+            "bos_token_id": None,
+            "eos_token_id": None,
+        }
+
+
+class KVCache:
+    """Keys and values of `slots` sequences of at most `length` tokens."""
+
+    def __init__(self, config: TransformerConfig, slots: int, length: int) -> None:
+        shape = (config.num_hidden_layers, slots, config.num_key_value_heads, length, config.head_dim)
+        self.keys, self.values = torch.zeros(shape), torch.zeros(shape)  # [L, S, H, T, D]
+        self.slots, self.length = slots, length
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding in the half-split form of Hugging Face. x [B, H, T, D]; cos, sin [B, 1, T, D]."""
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat([-second, first], -1) * sin
+
+
+class Attention(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        c, d = config, config.head_dim
+        self.heads, self.kv_heads, self.head_dim = c.num_attention_heads, c.num_key_value_heads, d
+        self.q_proj = nn.Linear(c.hidden_size, c.num_attention_heads * d, bias=False)
+        self.k_proj = nn.Linear(c.hidden_size, c.num_key_value_heads * d, bias=False)
+        self.v_proj = nn.Linear(c.hidden_size, c.num_key_value_heads * d, bias=False)
+        self.o_proj = nn.Linear(c.num_attention_heads * d, c.hidden_size, bias=False)
+        self.q_norm = RMSNorm(d, c.rms_norm_eps)
+        self.k_norm = RMSNorm(d, c.rms_norm_eps)
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, T, C] -> queries [B, H, T, D], keys and values [B, KV, T, D]."""
+        batch, length, _ = x.shape
+        q = self.q_norm(self.q_proj(x).view(batch, length, self.heads, self.head_dim)).transpose(1, 2)
+        k = self.k_norm(self.k_proj(x).view(batch, length, self.kv_heads, self.head_dim)).transpose(1, 2)
+        v = self.v_proj(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        return _rotate(q, cos, sin), _rotate(k, cos, sin), v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Causal where `mask` is None; else mask [B, 1, T, S] is True where a query may look."""
+        out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, enable_gqa=True)
+        return self.o_proj(out.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = nn.ModuleDict(
+            {
+                "gate_proj": nn.Linear(config.hidden_size, config.intermediate_size, bias=False),
+                "up_proj": nn.Linear(config.hidden_size, config.intermediate_size, bias=False),
+                "down_proj": nn.Linear(config.intermediate_size, config.hidden_size, bias=False),
+            }
+        )
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        y = self.post_attention_layernorm(x)
+        return x + self.mlp["down_proj"](F.silu(self.mlp["gate_proj"](y)) * self.mlp["up_proj"](y))
+
+
+class SpeechTransformer(nn.Module):
+    """Qwen3 without its own opinion about sampling. Parameter names are those of the checkpoint."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = nn.ModuleDict(
+            {
+                "embed_tokens": nn.Embedding(config.vocab_size, config.hidden_size),
+                "layers": nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers)),
+                "norm": RMSNorm(config.hidden_size, config.rms_norm_eps),
+            }
+        )
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        frequency = config.rope_theta ** -(torch.arange(0, config.head_dim, 2).float() / config.head_dim)
+        angles = torch.outer(torch.arange(config.max_position_embeddings).float(), frequency)
+        angles = torch.cat([angles, angles], -1)  # [P, D]
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """Embedded sequences [B, T, C] from position 0 -> final hidden states [B, T, C]."""
+        length = x.shape[1]
+        cos, sin = self.cos[None, None, :length], self.sin[None, None, :length]
+        for layer in self.model["layers"]:
+            q, k, v = layer.self_attn.project(layer.input_layernorm(x), cos, sin)
+            x = layer.feed_forward(x + layer.self_attn.attend(q, k, v, None))
+        return self.model["norm"](x)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Whole sequences [B, T] -> logits [B, T, V]."""
+        return self.lm_head(self.hidden(self.model["embed_tokens"](tokens)))
+
+    def extend(self, tokens: Tensor, slots: Tensor, lengths: Tensor, cache: KVCache) -> Tensor:
+        """Append tokens [B, T] to the sequences in `slots` [B], which hold `lengths` [B] tokens already.
+
+        Rows shorter than T are padded at the end with any token: padding lands behind the row, where the next call
+        overwrites it. Returns final hidden states [B, T, C]. Raises ValueError if a sequence would not fit.
+        """
+        batch, width = tokens.shape
+        total = int((lengths + width).max())
+        if total > cache.length:
+            raise ValueError(f"expected at most {cache.length} tokens in a sequence, got {total}")
+        positions = lengths[:, None] + torch.arange(width)  # [B, T]
+        cos, sin = self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1)  # [B, 1, T, D]
+        mask = (torch.arange(total) <= positions.unsqueeze(2)).unsqueeze(1)  # [B, 1, T, S]
+        x = self.model["embed_tokens"](tokens)
+        rows = slots[:, None]
+        for i, layer in enumerate(self.model["layers"]):
+            q, k, v = layer.self_attn.project(layer.input_layernorm(x), cos, sin)
+            cache.keys[i][rows, :, positions] = k.transpose(1, 2)
+            cache.values[i][rows, :, positions] = v.transpose(1, 2)
+            keys, values = cache.keys[i][slots, :, :total], cache.values[i][slots, :, :total]
+            x = layer.feed_forward(x + layer.self_attn.attend(q, keys, values, mask))
+        return self.model["norm"](x)

@@ -1,0 +1,115 @@
+"""The command `antiphon`. Each subcommand imports what it needs, so that a client never pays for torch."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+_EXAMPLES = """examples:
+  antiphon serve                       serve the embedded model on ws://127.0.0.1:8000/v1/realtime
+  antiphon talk --file question.wav    ask it
+  antiphon bench ttfa                  measure its time to first audio
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    commands: dict[str, tuple[Callable[[list[str]], int], str]] = {
+        "serve": (_serve, "serve a model to Realtime clients"),
+        "talk": (_talk, "ask a server with sound files or the microphone"),
+        "demo": (_demo, "start a server and ask it the questions that ship with the project"),
+        "bench": (_bench, "measure a server: ttfa, load"),
+        "eval": (_eval, "measure a model's answers on held-out questions"),
+    }
+    parser = argparse.ArgumentParser(
+        prog="antiphon",
+        description="A low-latency speech-to-speech server that speaks the OpenAI Realtime protocol.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, (_, text) in commands.items():
+        subparsers.add_parser(name, help=text, add_help=False)
+    options, _ = parser.parse_known_args(arguments[:1] or ["--help"])
+    return commands[options.command][0](arguments[1:])
+
+
+def _serve(argv: list[str]) -> int:
+    from server.config import LOOPBACK_HOSTS, ServerConfig
+
+    defaults = ServerConfig()
+    parser = argparse.ArgumentParser(prog="antiphon serve", description="Serve a model to Realtime clients.")
+    parser.add_argument("--host", default=defaults.host, help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=defaults.port, help="port (default: %(default)s)")
+    parser.add_argument(
+        "--model-dir", type=Path, default=defaults.model_dir, help="model directory (default: the embedded one)"
+    )
+    parser.add_argument(
+        "--engine-threads",
+        type=int,
+        default=defaults.engine_threads,
+        help="threads of the engine (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--api-key",
+        action="append",
+        default=[],
+        help="key that clients must show; repeatable (default: $ANTIPHON_API_KEYS, comma-separated)",
+    )
+    parser.add_argument("--log-level", default=defaults.log_level, choices=("debug", "info", "warning", "error"))
+    options = parser.parse_args(argv)
+    keys = tuple(options.api_key) or tuple(k for k in os.environ.get("ANTIPHON_API_KEYS", "").split(",") if k)
+    if options.host not in LOOPBACK_HOSTS and not keys:
+        parser.error(
+            f"expected an --api-key to listen on {options.host}: without one, anybody who reaches it could talk"
+        )
+    from server.gateway import run
+
+    run(
+        ServerConfig(
+            host=options.host,
+            port=options.port,
+            model_dir=options.model_dir,
+            model_name=options.model_dir.name,
+            api_keys=keys,
+            log_level=options.log_level,
+            engine_threads=options.engine_threads,
+        )
+    )
+    return 0
+
+
+def _talk(argv: list[str]) -> int:
+    from clients.talk import main as talk
+
+    return talk(argv)
+
+
+def _demo(argv: list[str]) -> int:
+    from clients.demo import main as demo
+
+    return demo(argv)
+
+
+def _eval(argv: list[str]) -> int:
+    from model.evaluation import main as evaluate
+
+    return evaluate(argv)
+
+
+def _bench(argv: list[str]) -> int:
+    from benchmarks import load, ttfa
+
+    kinds = {"ttfa": ttfa.main, "load": load.main}
+    parser = argparse.ArgumentParser(
+        prog="antiphon bench", description="Measure a server.", add_help=not argv or argv[0] not in kinds
+    )
+    parser.add_argument("kind", choices=kinds, help="ttfa: one paced session; load: many at once")
+    options, rest = parser.parse_known_args(argv)
+    return kinds[options.kind](rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

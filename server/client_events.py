@@ -1,0 +1,133 @@
+"""Client events: from the text of a WebSocket frame to a checked event. No I/O and no state."""
+
+import base64
+import binascii
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.config import LIMITS
+from server.errors import ClientError
+from server.session_config import ResponseConfig, parse
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    event_id: str | None = Field(None, max_length=512)
+
+
+class SessionUpdate(_Event):
+    type: Literal["session.update"]
+    session: dict[str, Any]
+
+
+class Append(_Event):
+    type: Literal["input_audio_buffer.append"]
+    audio: str
+
+
+class Commit(_Event):
+    type: Literal["input_audio_buffer.commit"]
+
+
+class Clear(_Event):
+    type: Literal["input_audio_buffer.clear"]
+
+
+class ItemCreate(_Event):
+    type: Literal["conversation.item.create"]
+    item: dict[str, Any]
+    previous_item_id: str | None = None
+
+
+class ItemRetrieve(_Event):
+    type: Literal["conversation.item.retrieve"]
+    item_id: str
+
+
+class ItemDelete(_Event):
+    type: Literal["conversation.item.delete"]
+    item_id: str
+
+
+class ItemTruncate(_Event):
+    type: Literal["conversation.item.truncate"]
+    item_id: str
+    content_index: Annotated[int, Field(ge=0)]
+    audio_end_ms: Annotated[int, Field(ge=0)]
+
+
+class ResponseCreate(_Event):
+    type: Literal["response.create"]
+    response: ResponseConfig = ResponseConfig()
+
+
+class ResponseCancel(_Event):
+    type: Literal["response.cancel"]
+    response_id: str | None = None
+
+
+ClientEvent = (
+    SessionUpdate
+    | Append
+    | Commit
+    | Clear
+    | ItemCreate
+    | ItemRetrieve
+    | ItemDelete
+    | ItemTruncate
+    | ResponseCreate
+    | ResponseCancel
+)
+_KINDS: dict[str, type[ClientEvent]] = {
+    "session.update": SessionUpdate,
+    "input_audio_buffer.append": Append,
+    "input_audio_buffer.commit": Commit,
+    "input_audio_buffer.clear": Clear,
+    "conversation.item.create": ItemCreate,
+    "conversation.item.retrieve": ItemRetrieve,
+    "conversation.item.delete": ItemDelete,
+    "conversation.item.truncate": ItemTruncate,
+    "response.create": ResponseCreate,
+    "response.cancel": ResponseCancel,
+}
+
+
+def read(frame: str | bytes) -> dict[str, Any]:
+    """A frame as a JSON object with a string `type`. Raises `ClientError`."""
+    try:
+        value = json.loads(frame)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ClientError(f"expected a JSON object, got something that is not JSON: {error}", "invalid_json") from error
+    if not isinstance(value, dict):
+        raise ClientError(f"expected a JSON object, got {type(value).__name__}", "invalid_event")
+    if not isinstance(value.get("type"), str):
+        raise ClientError(f"expected a string in 'type', got {value.get('type')!r}", "invalid_event", "type")
+    return value
+
+
+def check(value: dict[str, Any]) -> ClientEvent:
+    """A JSON object as a client event. Raises `ClientError`."""
+    kind = _KINDS.get(value["type"])
+    if kind is None:
+        known = ", ".join(sorted(_KINDS))
+        raise ClientError(f"expected one of {known}; got type {value['type'][:80]!r}", "invalid_event", "type")
+    if kind is ResponseCreate and value.get("response") is None:
+        value = {k: v for k, v in value.items() if k != "response"}
+    event: ClientEvent = parse(kind, value, "event")
+    return event
+
+
+def audio_bytes(event: Append) -> bytes:
+    """The bytes of an `append`. Raises `ClientError`."""
+    if len(event.audio) > LIMITS.append_bytes * 4 // 3 + 4:
+        raise ClientError(
+            f"expected at most {LIMITS.append_bytes} bytes of audio in one event, got about {len(event.audio) * 3 // 4}",
+            "string_above_max_length",
+            "audio",
+        )
+    try:
+        return base64.b64decode(event.audio, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ClientError(f"expected base64 in audio: {error}", "invalid_value", "audio") from error

@@ -1,0 +1,41 @@
+"""Every setting of the server and its default, once. The command line and the documents read them from here."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from server.engine.engine_config import EngineConfig
+
+EMBEDDED_MODEL = Path(__file__).parent.parent / "model" / "checkpoints" / "antiphon-nano"
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Settings of one server process."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    model_dir: Path = EMBEDDED_MODEL
+    model_name: str = "antiphon-nano"
+    api_keys: tuple[str, ...] = ()
+    """Keys that clients may use; none means that anybody may, and then only on loopback."""
+    log_level: str = "info"
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    engine_threads: int = 1
+    """Threads of the engine's process: on two cores one is left for the gateway."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one session may send and keep."""
+
+    append_bytes: int = 15 * 1024 * 1024
+    frame_bytes: int = 32 * 1024 * 1024
+    commit_ms: int = 100
+    """The shortest turn that can be committed."""
+    kept_audio_bytes: int = 64 * 1024 * 1024
+    """Input audio kept for `conversation.item.retrieve`; the oldest is forgotten first."""
+    session_s: int = 60 * 60
+
+
+LIMITS = Limits()

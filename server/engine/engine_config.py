@@ -1,0 +1,15 @@
+"""Sizes of the token engine, apart from it so that the gateway need not import torch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Sizes of the embedded engine."""
+
+    slots: int = 32
+    length: int = 2048
+    prefill_tokens: int = 64
+    """The most tokens that one sequence prefills in one step: longer prompts take several, so nobody waits long."""
+    answer_tokens: int = 1200
+    """Where an answer without a limit of its own is cut off: about 40 s of speech. A guard, not a feature."""

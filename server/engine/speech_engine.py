@@ -1,0 +1,375 @@
+"""Speech engine: audio and text in, audio and text out, for all sessions together, one `step` at a time.
+
+    step: hear (tokenise what has arrived), think (one step of the token engine), say (detokenise what is ready)
+
+It owns the model. It knows nothing about processes, sockets or the wire protocol: commands go in, events come out.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from model.audio_detokenizer import DELAY_SAMPLES, FLUSH_TOKENS
+from model.audio_detokenizer import TOKEN_SAMPLES as SPOKEN_SAMPLES
+from model.audio_tokenizer import DELAY_TOKENS
+from model.audio_tokenizer import TOKEN_SAMPLES as HEARD_SAMPLES
+from model.checkpoint import SpeechModel
+from model.streaming import State
+from server.engine.conversation import Answer, Conversation, Item
+from server.engine.engine_config import EngineConfig
+from server.engine.messages import (
+    FRAME_MS,
+    AddText,
+    AudioDelta,
+    Cancel,
+    CloseSession,
+    Command,
+    CommitTurn,
+    DeleteItem,
+    DropTurn,
+    Event,
+    Hear,
+    OpenSession,
+    Respond,
+    ResponseDone,
+    SessionFailed,
+    SetInstructions,
+    TextDelta,
+    TranscriptDelta,
+    TranscriptDone,
+    TruncateItem,
+    TurnProbability,
+    Usage,
+)
+from server.engine.rules import SpeechRule, TextRule
+from server.engine.token_engine import Sampled, Sampling, TorchTokenEngine
+from server.errors import AntiphonError
+
+_FIRST_CODES = FLUSH_TOKENS  # the fewest codes that give any sound
+_NEXT_CODES = 4
+_OPEN_TURN = ""  # id of the user item until it is committed
+
+
+@dataclass(eq=False, slots=True)
+class Voice:
+    """The detokenizer's state of one answer."""
+
+    state: State
+    codes: list[int] = field(default_factory=list)
+    done_codes: int = 0
+    flushed: bool = False
+    sent_samples: int = 0
+    produced_samples: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Session:
+    """One session: its conversation, the turn being heard, and what it is doing now."""
+
+    conversation: Conversation
+    pcm: bytearray = field(default_factory=bytearray)
+    ear: State = field(default_factory=list)
+    turn: Item | None = None
+    heard_frames: int = 0
+    commit_as: str | None = None
+    transcribing: Item | None = None
+    transcript: list[int] = field(default_factory=list)
+    transcript_sent: str = ""
+    asked: list[tuple[Respond, float]] = field(default_factory=list)
+    answer: Answer | None = None
+    voice: Voice | None = None
+    waiting_codes: list[int] = field(default_factory=list)
+    """Heard codes that wait until the answer that is being generated is over."""
+
+
+class SpeechEngine:
+    """See the module. One thread calls everything."""
+
+    def __init__(
+        self, model: SpeechModel, config: EngineConfig, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.model, self.clock, self.limit = model, clock, config.answer_tokens
+        self.tokens = TorchTokenEngine(model.transformer, model.layout, config)
+        self._sessions: dict[str, Session] = {}
+        self._events: list[Event] = []
+
+    # --- commands --------------------------------------------------------------------------------------------------
+
+    def receive(self, command: Command) -> None:
+        """Carry out a command. What it cannot do becomes a `SessionFailed` of that session alone."""
+        try:
+            if isinstance(command, OpenSession):
+                conversation = Conversation(command.session_id, self.tokens, self.model.layout, self.model.text)
+                self._sessions[command.session_id] = Session(conversation)
+            elif command.session_id in self._sessions:
+                self._carry_out(command, self._sessions[command.session_id])
+        except AntiphonError as error:
+            self._events.append(SessionFailed(command.session_id, str(error)))
+
+    def _carry_out(self, command: Command, session: Session) -> None:
+        conversation = session.conversation
+        match command:
+            case Hear(pcm=pcm):
+                session.pcm += pcm
+            case CommitTurn(item_id=item_id):
+                session.commit_as = item_id
+            case DropTurn():
+                session.pcm.clear()
+                session.waiting_codes.clear()
+                if session.turn is not None:
+                    conversation.remove(_OPEN_TURN)
+                session.turn = None
+            case Respond():
+                session.asked.append((command, self.clock()))
+            case Cancel(response_id=response_id):
+                self._cancel(session, response_id)
+            case TruncateItem(item_id=item_id, audio_end_ms=end_ms):
+                conversation.truncate(item_id, end_ms)
+            case DeleteItem(item_id=item_id):
+                conversation.remove(item_id)
+            case AddText(item_id=item_id, role=role, text=text):
+                conversation.add_text(item_id, role, text)
+            case SetInstructions(text=text):
+                conversation.set_instructions(text)
+            case CloseSession():
+                conversation.close()
+                del self._sessions[command.session_id]
+
+    def _cancel(self, session: Session, response_id: str) -> None:
+        session.asked = [(r, t) for r, t in session.asked if r.response_id != response_id]
+        answer = session.answer
+        if answer is not None and answer.request.response_id == response_id:
+            self._finish(session, "cancelled")
+
+    # --- the step --------------------------------------------------------------------------------------------------
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` would do anything before the next command."""
+        return self.tokens.has_work or any(self._can_hear(s) or self._can_begin(s) for s in self._sessions.values())
+
+    def step(self) -> list[Event]:
+        """One round for everybody; returns what happened since the last one."""
+        self._hear()
+        self._begin()
+        self._think()
+        self._say()
+        events, self._events = self._events, []
+        return events
+
+    # --- hear ------------------------------------------------------------------------------------------------------
+
+    def _can_hear(self, session: Session) -> bool:
+        return len(session.pcm) >= 2 * HEARD_SAMPLES or session.commit_as is not None
+
+    def _hear(self) -> None:
+        """Tokenise whole frames of everybody's new audio, sessions with equally many together."""
+        groups: dict[int, list[Session]] = {}
+        for session in self._sessions.values():
+            if session.commit_as is not None:
+                fill = -len(session.pcm) % (2 * HEARD_SAMPLES)
+                session.pcm += bytes(fill + 2 * HEARD_SAMPLES * DELAY_TOKENS)
+            frames = len(session.pcm) // (2 * HEARD_SAMPLES)
+            if frames:
+                groups.setdefault(frames, []).append(session)
+        for frames, sessions in groups.items():
+            self._tokenise(frames, sessions)
+        for session in self._sessions.values():
+            if session.commit_as is not None and session.answer is None:
+                self._commit(session)
+
+    @torch.inference_mode()
+    def _tokenise(self, frames: int, sessions: list[Session]) -> None:
+        size = 2 * HEARD_SAMPLES * frames
+        for session in sessions:
+            if session.turn is None and not session.waiting_codes:
+                session.ear = self.model.tokenizer.initial_state(1)
+                session.heard_frames = 0
+        pcm = (
+            torch.stack([torch.frombuffer(session.pcm[:size], dtype=torch.int16) for session in sessions]).float()
+            / 32768
+        )
+        state = [torch.cat(rows) for rows in zip(*(s.ear for s in sessions), strict=True)]
+        codes, state = self.model.tokenizer(pcm, state)
+        for i, session in enumerate(sessions):
+            session.ear = [rows[i : i + 1] for rows in state]
+            del session.pcm[:size]
+            session.heard_frames += frames
+            session.waiting_codes += [self.model.layout.heard_start + c for c in codes[i].tolist()]
+            if session.answer is None and session.transcribing is None:
+                self._prefill(session)
+
+    def _prefill(self, session: Session) -> None:
+        """Move waiting codes into the conversation, where the next step reads them."""
+        if not session.waiting_codes:
+            return
+        if session.turn is None:
+            session.turn = session.conversation.open_item(_OPEN_TURN, "<user>")
+        session.conversation.extend(session.turn, session.waiting_codes)
+        session.waiting_codes = []
+
+    def _commit(self, session: Session) -> None:
+        if session.transcribing is not None:
+            return
+        self._prefill(session)
+        turn, item_id = session.turn, session.commit_as
+        session.turn, session.commit_as = None, None
+        if turn is None or item_id is None:
+            return
+        turn.item_id = item_id
+        conversation = session.conversation
+        conversation.extend(turn, [conversation.control("<end>"), conversation.control("<transcript>")])
+        session.transcribing, session.transcript, session.transcript_sent = turn, [], ""
+        # Nobody says more pieces of text than there are frames of sound.
+        longest = len(turn.tokens) + 8
+        self.tokens.generate(conversation.sequence, TextRule(self.model.layout, longest), Sampling())
+
+    # --- think -----------------------------------------------------------------------------------------------------
+
+    def _can_begin(self, session: Session) -> bool:
+        return bool(session.asked) and session.answer is None and session.transcribing is None and not session.commit_as
+
+    def _begin(self) -> None:
+        """Start the answers whose turn it is."""
+        for session in self._sessions.values():
+            if not self._can_begin(session):
+                continue
+            request, asked_at_s = session.asked.pop(0)
+            conversation, sequence = session.conversation, session.conversation.sequence
+            cached_text, cached_audio = conversation.count(sequence.tokens[: sequence.cached])
+            item = conversation.open_item(request.item_id, "<assistant>", "<speech>" if request.speak else "<text>")
+            text, audio = conversation.count(sequence.tokens)
+            session.answer = Answer(request, item, asked_at_s, text, audio, cached_text, cached_audio)
+            rule = (SpeechRule if request.speak else TextRule)(
+                self.model.layout, min(request.max_tokens or self.limit, self.limit)
+            )
+            if request.speak:
+                session.voice = Voice(self.model.detokenizer.initial_state(1))
+            sampling = Sampling(request.temperature, request.temperature, request.seed)
+            self.tokens.generate(sequence, rule, sampling)
+
+    def _think(self) -> None:
+        if not self.tokens.has_work:
+            return
+        owners = {id(s.conversation.sequence): s for s in self._sessions.values()}
+        for output in self.tokens.step():
+            session = owners[id(output.sequence)]
+            if not isinstance(output, Sampled):
+                self._events.append(
+                    TurnProbability(
+                        session.conversation.session_id, output.probability, session.heard_frames * FRAME_MS
+                    )
+                )
+            elif session.transcribing is not None:
+                self._transcribed(session, session.transcribing, output)
+            elif session.answer is not None:
+                self._answered(session, session.answer, output)
+
+    def _transcribed(self, session: Session, item: Item, sampled: Sampled) -> None:
+        item.tokens.append(sampled.token)
+        session_id = session.conversation.session_id
+        if self.model.layout.is_text(sampled.token):
+            session.transcript.append(sampled.token)
+            delta, session.transcript_sent = self._new_text(session.transcript, session.transcript_sent, sampled.last)
+            if delta:
+                self._events.append(TranscriptDelta(session_id, item.item_id, delta))
+        if sampled.last:
+            session.transcribing = None
+            if sampled.token != self.model.layout.control("<end>"):
+                session.conversation.extend(item, [self.model.layout.control("<end>")])
+            text = self.model.text.decode(session.transcript).strip()
+            _, audio = session.conversation.count(item.tokens)
+            self._events.append(TranscriptDone(session_id, item.item_id, text, audio, len(session.transcript)))
+            self._prefill(session)
+
+    def _answered(self, session: Session, answer: Answer, sampled: Sampled) -> None:
+        layout = self.model.layout
+        answer.item.tokens.append(sampled.token)
+        answer.output_tokens += 1
+        if "first_token" not in answer.timings_ms:
+            answer.timings_ms["first_token"] = 1000 * (self.clock() - answer.asked_at_s)
+        if layout.is_text(sampled.token):
+            answer.text_ids.append(sampled.token)
+            delta, answer.text_sent = self._new_text(answer.text_ids, answer.text_sent, sampled.last)
+            if delta:
+                self._events.append(TextDelta(session.conversation.session_id, answer.request.response_id, delta))
+        elif layout.is_spoken(sampled.token) and session.voice is not None:
+            session.voice.codes.append(sampled.token - layout.spoken_start)
+        if sampled.last:
+            if session.voice is not None and session.voice.codes:
+                session.voice.flushed = True
+                session.voice.codes += session.voice.codes[-1:] * FLUSH_TOKENS
+            complete = sampled.token == layout.control("<end>")
+            if session.voice is None or not session.voice.codes:
+                self._finish(session, "completed" if complete else "incomplete")
+
+    def _new_text(self, ids: list[int], sent: str, last: bool) -> tuple[str, str]:
+        """The text behind `sent`, without a character that is still incomplete."""
+        text = self.model.text.decode(ids)
+        if not sent:
+            text = text.lstrip()
+        if text.endswith("\ufffd") and not last:
+            return "", sent
+        whole = text if sent == "" else self.model.text.decode(ids).lstrip()
+        return whole[len(sent) :], whole
+
+    # --- say -------------------------------------------------------------------------------------------------------
+
+    def _say(self) -> None:
+        """Turn new codes into sound, answers with equally many together."""
+        groups: dict[int, list[Session]] = {}
+        for session in self._sessions.values():
+            if session.voice is None or session.answer is None:
+                continue
+            new = len(session.voice.codes) - session.voice.done_codes
+            if new and (session.voice.flushed or new >= (_NEXT_CODES if session.voice.done_codes else _FIRST_CODES)):
+                groups.setdefault(new, []).append(session)
+        for sessions in groups.values():
+            self._detokenise(sessions)
+
+    @torch.inference_mode()
+    def _detokenise(self, sessions: list[Session]) -> None:
+        voices = [s.voice for s in sessions if s.voice is not None]
+        codes = torch.tensor([v.codes[v.done_codes :] for v in voices])
+        state = [torch.cat(rows) for rows in zip(*(v.state for v in voices), strict=True)]
+        samples, state = self.model.detokenizer(codes, state)
+        pcm = (samples.clamp(-1, 1) * 32767).to(torch.int16)
+        for i, (session, voice) in enumerate(zip(sessions, voices, strict=True)):
+            voice.state = [rows[i : i + 1] for rows in state]
+            voice.done_codes = len(voice.codes)
+            start = max(0, DELAY_SAMPLES - voice.produced_samples)
+            voice.produced_samples += pcm.shape[1]
+            total = (len(voice.codes) - FLUSH_TOKENS) * SPOKEN_SAMPLES if voice.flushed else None
+            piece = pcm[i, start:]
+            if total is not None:
+                piece = piece[: total - voice.sent_samples]
+            voice.sent_samples += len(piece)
+            answer = session.answer
+            if answer is None:
+                continue
+            if len(piece):
+                answer.timings_ms.setdefault("first_audio", 1000 * (self.clock() - answer.asked_at_s))
+                session_id, response_id = session.conversation.session_id, answer.request.response_id
+                self._events.append(AudioDelta(session_id, response_id, piece.numpy().tobytes()))
+            if voice.flushed:
+                complete = answer.item.tokens[-1] == self.model.layout.control("<end>")
+                self._finish(session, "completed" if complete else "incomplete")
+
+    def _finish(self, session: Session, status: str) -> None:
+        answer, conversation = session.answer, session.conversation
+        if answer is None:
+            return
+        self.tokens.stop(conversation.sequence)
+        session.answer, session.voice = None, None
+        if answer.item.tokens[-1] != conversation.control("<end>"):
+            conversation.extend(answer.item, [conversation.control("<end>")])
+        answer.timings_ms["done"] = 1000 * (self.clock() - answer.asked_at_s)
+        text, audio = conversation.count(answer.item.tokens[2:])
+        usage = Usage(answer.input_text, answer.input_audio, answer.cached_text, answer.cached_audio, text, audio)
+        self._events.append(
+            ResponseDone(conversation.session_id, answer.request.response_id, status, usage, answer.timings_ms)
+        )
+        if session.commit_as is None:
+            self._prefill(session)

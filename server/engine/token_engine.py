@@ -1,0 +1,182 @@
+"""Token engine on torch: continuous batching of many token sequences over the slots of one static KV cache.
+
+Four verbs over sequences (append, generate, rewind, close) and `step`, which does one round of work for everybody.
+It knows which ids may come next, from the rule it was given; it knows nothing about audio or conversations.
+"""
+
+from collections.abc import Sequence as Ids
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from model.layout import TokenLayout
+from model.transformer import KVCache, SpeechTransformer
+from server.engine.engine_config import EngineConfig
+from server.errors import EngineFull, SequenceTooLong
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Which ids may come next: one contiguous range, and a few single ids beside it."""
+
+    start: int
+    stop: int
+    also: tuple[int, ...] = ()
+
+
+class Rule(Protocol):
+    """Decides what may be generated next; told of every token."""
+
+    def allowed(self) -> Allowed: ...
+
+    def accept(self, token: int) -> bool:
+        """Count a sampled token in; True if it was the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Temperature 0 takes the likeliest token. The same seed gives the same tokens."""
+
+    text_temperature: float = 0.0
+    speech_temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class TokenSequence:
+    """One sequence: its tokens, and how many of them are in the cache."""
+
+    slot: int
+    tokens: list[int] = field(default_factory=list)
+    cached: int = 0
+    rule: Rule | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    random: torch.Generator | None = None
+
+    @property
+    def pending(self) -> int:
+        return len(self.tokens) - self.cached
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A token that a sequence generated; `last` if its rule says that this was all."""
+
+    sequence: TokenSequence
+    token: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOpinion:
+    """The probability that the turn is over, after the newest token of a sequence, which was a heard one."""
+
+    sequence: TokenSequence
+    probability: float
+    position: int
+
+
+class TorchTokenEngine:
+    """See the module. Not thread-safe: one thread calls everything."""
+
+    def __init__(self, transformer: SpeechTransformer, layout: TokenLayout, config: EngineConfig) -> None:
+        self.config, self.layout = config, layout
+        self._net = transformer
+        self._cache = KVCache(transformer.config, config.slots, config.length)
+        self._free = list(range(config.slots))
+        self._open: list[TokenSequence] = []
+        head = transformer.lm_head.weight
+        self._turn_direction = head[layout.control("<end>")] - head[layout.control("<listen>")]
+
+    def open(self) -> TokenSequence:
+        """A new, empty sequence. Raises `EngineFull`."""
+        if not self._free:
+            raise EngineFull(f"all {self.config.slots} sequences of this engine are in use")
+        sequence = TokenSequence(self._free.pop())
+        self._open.append(sequence)
+        return sequence
+
+    def append(self, sequence: TokenSequence, tokens: Ids[int]) -> None:
+        """Add tokens; the next steps prefill them. Raises `SequenceTooLong`, and then adds nothing."""
+        if len(sequence.tokens) + len(tokens) + self.config.prefill_tokens > self.config.length:
+            raise SequenceTooLong(f"expected at most {self.config.length - self.config.prefill_tokens} tokens")
+        sequence.tokens.extend(tokens)
+
+    def generate(self, sequence: TokenSequence, rule: Rule, sampling: Sampling) -> None:
+        """Generate from the next step on, until `rule` says it was the last token, or `stop`."""
+        sequence.rule, sequence.sampling = rule, sampling
+        sequence.random = torch.Generator().manual_seed(sampling.seed)
+
+    def stop(self, sequence: TokenSequence) -> None:
+        """Stop generating; the tokens so far stay."""
+        sequence.rule = None
+
+    def rewind(self, sequence: TokenSequence, length: int) -> None:
+        """Forget all tokens from `length` on. What was in the cache before stays there."""
+        sequence.rule = None
+        del sequence.tokens[length:]
+        sequence.cached = min(sequence.cached, length)
+
+    def close(self, sequence: TokenSequence) -> None:
+        """Give the slot back."""
+        self._open.remove(sequence)
+        self._free.append(sequence.slot)
+
+    @property
+    def has_work(self) -> bool:
+        return any(s.pending for s in self._open)
+
+    @torch.inference_mode()
+    def step(self) -> list[Sampled | TurnOpinion]:
+        """One round: whoever generates gets one token, whoever has more to read reads a piece of it."""
+        ready = [s for s in self._open if s.pending]
+        deciding = [s for s in ready if s.rule is not None and s.pending == 1]
+        reading = [s for s in ready if s not in deciding]
+        outputs: list[Sampled | TurnOpinion] = []
+        for rows in (deciding, reading):
+            if rows:
+                outputs += self._advance(rows)
+        return outputs
+
+    def _advance(self, rows: list[TokenSequence]) -> list[Sampled | TurnOpinion]:
+        counts = [min(s.pending, self.config.prefill_tokens) for s in rows]
+        tokens = torch.zeros(len(rows), max(counts), dtype=torch.long)
+        for i, (sequence, count) in enumerate(zip(rows, counts, strict=True)):
+            tokens[i, :count] = torch.tensor(sequence.tokens[sequence.cached : sequence.cached + count])
+        slots = torch.tensor([s.slot for s in rows])
+        lengths = torch.tensor([s.cached for s in rows])
+        hidden = self._net.extend(tokens, slots, lengths, self._cache)  # [B, T, C]
+        newest = hidden[torch.arange(len(rows)), torch.tensor(counts) - 1]  # [B, C]
+        outputs: list[Sampled | TurnOpinion] = []
+        for i, (sequence, count) in enumerate(zip(rows, counts, strict=True)):
+            sequence.cached += count
+            if sequence.pending:
+                continue
+            if sequence.rule is not None:
+                token = self._sample(newest[i], sequence)
+                sequence.tokens.append(token)
+                last = sequence.rule.accept(token)
+                if last or len(sequence.tokens) + self.config.prefill_tokens >= self.config.length:
+                    sequence.rule, last = None, True
+                outputs.append(Sampled(sequence, token, last))
+            elif self.layout.is_heard(sequence.tokens[-1]):
+                probability = float(torch.sigmoid(newest[i] @ self._turn_direction))
+                outputs.append(TurnOpinion(sequence, probability, len(sequence.tokens)))
+        return outputs
+
+    def _sample(self, hidden: torch.Tensor, sequence: TokenSequence) -> int:
+        assert sequence.rule is not None
+        allowed = sequence.rule.allowed()
+        weights = self._net.lm_head.weight
+        logits = weights[allowed.start : allowed.stop] @ hidden
+        if allowed.also:
+            logits = torch.cat([logits, weights[list(allowed.also)] @ hidden])
+        speech = self.layout.is_spoken(allowed.start)
+        temperature = sequence.sampling.speech_temperature if speech else sequence.sampling.text_temperature
+        if temperature > 0:
+            chosen = int(torch.multinomial(torch.softmax(logits / temperature, 0), 1, generator=sequence.random))
+        else:
+            chosen = int(logits.argmax())
+        span = allowed.stop - allowed.start
+        return allowed.start + chosen if chosen < span else allowed.also[chosen - span]

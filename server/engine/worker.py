@@ -1,0 +1,74 @@
+"""The speech engine's own process: commands from a pipe, one step after the other, events back into the pipe.
+
+Sleeps while there is nothing to do. Knows nothing about the gateway.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from server.engine.engine_config import EngineConfig
+from server.engine.messages import (
+    AddText,
+    CloseSession,
+    Command,
+    CommitTurn,
+    Event,
+    Hear,
+    OpenSession,
+    Respond,
+    ResponseDone,
+)
+
+_log = logging.getLogger("antiphon.engine")
+READY = "ready"
+
+
+def run(pipe: Connection, model_dir: Path, config: EngineConfig, threads: int) -> None:
+    """The process's main function: load, warm up, say that it is ready, then work until the pipe closes."""
+    import torch
+
+    from model.checkpoint import CheckpointError, load
+    from server.engine.speech_engine import SpeechEngine
+
+    torch.set_num_threads(threads)
+    try:
+        engine = SpeechEngine(load(model_dir), config)
+    except CheckpointError as error:
+        pipe.send(str(error))
+        return
+    warm_up(engine)
+    pipe.send(READY)
+    try:
+        while True:
+            for command in _commands(pipe, wait=not engine.has_work):
+                engine.receive(command)
+            events = engine.step()
+            if events:
+                pipe.send(events)
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        _log.info("the gateway closed the pipe")
+
+
+def _commands(pipe: Connection, wait: bool) -> Iterable[Command]:
+    if wait:
+        yield pipe.recv()
+    while pipe.poll():
+        yield pipe.recv()
+
+
+def warm_up(engine: "SpeechEngine") -> None:  # type: ignore[name-defined]  # noqa: F821
+    """One short exchange, so that the first real one finds pages, threads and kernels ready."""
+    started = time.perf_counter()
+    engine.receive(OpenSession("warm-up"))
+    engine.receive(Hear("warm-up", bytes(32_000)))
+    engine.receive(CommitTurn("warm-up", "heard"))
+    engine.receive(AddText("warm-up", "typed", "user", "Hello."))
+    engine.receive(Respond("warm-up", "answer", "said", max_tokens=64))
+    events: list[Event] = []
+    while not any(isinstance(e, ResponseDone) for e in events):
+        events = engine.step()
+    engine.receive(CloseSession("warm-up"))
+    _log.info("warm-up took %.1f s", time.perf_counter() - started)

@@ -1,0 +1,51 @@
+"""Every error of the server, and the one place where errors get their wire codes.
+
+AntiphonError
+├── ClientError            the client sent something that cannot be done; the session goes on
+├── EngineFull             no free slot
+├── SequenceTooLong        a conversation would outgrow the model's context
+└── EngineUnavailable      the engine's process did not start, or died
+"""
+
+from typing import Any
+
+
+class AntiphonError(Exception):
+    """Root of the tree. The message says what was expected and what came."""
+
+    code = "server_error"
+    kind = "server_error"
+
+
+class ClientError(AntiphonError):
+    """A client event that was refused; nothing was changed."""
+
+    kind = "invalid_request_error"
+
+    def __init__(self, message: str, code: str = "invalid_value", param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+
+class EngineFull(AntiphonError):
+    code = "server_overloaded"
+
+
+class SequenceTooLong(AntiphonError):
+    code = "context_length_exceeded"
+
+
+class EngineUnavailable(AntiphonError):
+    code = "engine_unavailable"
+
+
+def wire_error(error: AntiphonError, client_event_id: str | None = None) -> dict[str, Any]:
+    """The `error` object of the wire."""
+    return {
+        "type": error.kind,
+        "code": error.code,
+        "message": str(error),
+        "param": getattr(error, "param", None),
+        "event_id": client_event_id,
+    }

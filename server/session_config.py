@@ -1,0 +1,191 @@
+"""The `session` object of the Realtime API (GA): its fields, defaults and limits, and how an update is merged.
+
+No I/O. A rejected update changes nothing.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from server.errors import ClientError
+
+DEFAULT_INSTRUCTIONS = ""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PcmFormat(_Strict):
+    type: Literal["audio/pcm"] = "audio/pcm"
+    rate: Literal[24000] = 24000
+
+
+class UlawFormat(_Strict):
+    type: Literal["audio/pcmu"]
+
+
+class AlawFormat(_Strict):
+    type: Literal["audio/pcma"]
+
+
+AudioFormat = Annotated[PcmFormat | UlawFormat | AlawFormat, Field(discriminator="type")]
+
+
+class ServerVad(_Strict):
+    type: Literal["server_vad"] = "server_vad"
+    threshold: float = Field(0.5, ge=0, le=1)
+    prefix_padding_ms: int = Field(300, ge=0, le=10_000)
+    silence_duration_ms: int = Field(500, ge=0, le=30_000)
+    idle_timeout_ms: int | None = Field(None, ge=5000, le=30_000)
+    create_response: bool = True
+    interrupt_response: bool = True
+
+
+class SemanticVad(_Strict):
+    type: Literal["semantic_vad"]
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
+    create_response: bool = True
+    interrupt_response: bool = True
+
+
+TurnDetection = Annotated[ServerVad | SemanticVad, Field(discriminator="type")]
+
+
+class NoiseReduction(_Strict):
+    type: Literal["near_field", "far_field"]
+
+
+class Transcription(_Strict):
+    model: str | None = None
+    language: str | None = None
+    languages: list[str] | None = None
+    keywords: list[str] | None = None
+    prompt: str | None = None
+    delay: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
+
+
+class AudioInput(_Strict):
+    format: AudioFormat = PcmFormat()
+    noise_reduction: NoiseReduction | None = None
+    transcription: Transcription | None = None
+    turn_detection: TurnDetection | None = ServerVad()
+
+
+class AudioOutput(_Strict):
+    format: AudioFormat = PcmFormat()
+    voice: str | dict[str, str] = "marin"
+    speed: float = Field(1.0, ge=0.25, le=1.5)
+
+
+class Audio(_Strict):
+    input: AudioInput = AudioInput()
+    output: AudioOutput = AudioOutput()
+
+
+MaxTokens = Annotated[int, Field(ge=1, le=4096)] | Literal["inf"]
+Modalities = Annotated[list[Literal["audio", "text"]], Field(min_length=1, max_length=1)]
+
+
+class SessionConfig(_Strict):
+    """What a client may set, with the values that hold where it sets nothing."""
+
+    type: Literal["realtime", "transcription"] = "realtime"
+    model: str | None = None
+    output_modalities: Modalities = ["audio"]
+    instructions: str = DEFAULT_INSTRUCTIONS
+    audio: Audio = Audio()
+    include: list[str] | None = None
+    tools: list[dict[str, Any]] = []
+    tool_choice: str | dict[str, Any] = "auto"
+    parallel_tool_calls: bool | None = None
+    reasoning: dict[str, Any] | None = None
+    max_output_tokens: MaxTokens = "inf"
+    truncation: str | dict[str, Any] = "auto"
+    tracing: str | dict[str, Any] | None = None
+    prompt: dict[str, Any] | None = None
+
+
+class ResponseOutput(_Strict):
+    format: AudioFormat | None = None
+    voice: str | dict[str, str] | None = None
+
+
+class ResponseAudio(_Strict):
+    output: ResponseOutput = ResponseOutput()
+
+
+class ResponseConfig(_Strict):
+    """The `response` object of `response.create`; None where the session's value holds."""
+
+    conversation: Literal["auto", "none"] = "auto"
+    input: list[dict[str, Any]] | None = None
+    instructions: str | None = None
+    output_modalities: Modalities | None = None
+    audio: ResponseAudio = ResponseAudio()
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning: dict[str, Any] | None = None
+    max_output_tokens: MaxTokens | None = None
+    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
+        None, max_length=16
+    )
+    prompt: dict[str, Any] | None = None
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """`new` laid over `old`: objects merge field by field unless their `type` changes, everything else replaces."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    if "type" in new and "type" in old and new["type"] != old["type"]:
+        return new
+    return old | {key: _merged(old.get(key), value) for key, value in new.items()}
+
+
+# A client clears these with null; they go back to their defaults.
+_CLEARED_BY_NULL = ("instructions", "tools", "tool_choice", "max_output_tokens", "truncation", "output_modalities")
+# Free objects of the caller, not ours to merge into.
+_REPLACED = ("tool_choice", "truncation", "tracing", "prompt", "reasoning")
+# What the server itself says about a session; clients that send it back mean no harm.
+_OURS = ("id", "object", "expires_at")
+
+
+def updated(config: SessionConfig, patch: Any) -> SessionConfig:
+    """`config` with the fields of `patch` changed. Raises `ClientError`; `config` itself never changes."""
+    if not isinstance(patch, dict):
+        raise ClientError(f"expected session to be an object, got {type(patch).__name__}", "invalid_type", "session")
+    patch = {k: v for k, v in patch.items() if k not in _OURS}
+    kind = patch.get("type", config.type)
+    if kind != config.type:
+        raise ClientError(f"expected session.type '{config.type}', got {kind!r}", "invalid_value", "session.type")
+    patch.pop("model", None)  # fixed by the URL; clients repeat it in every update
+    old = config.model_dump()
+    for name in _CLEARED_BY_NULL:
+        if name in patch and patch[name] is None:
+            patch[name] = SessionConfig.model_fields[name].get_default(call_default_factory=True)
+    for name in _REPLACED:
+        if name in patch:
+            old[name] = None
+    return parse(SessionConfig, _merged(old, patch), "session")
+
+
+def parse(kind: type[Any], value: Any, where: str) -> Any:
+    """`value` as a `kind`. Raises `ClientError` that names the field, what was expected and what came."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        # Tags of unions appear in the location, but are not fields.
+        path = [
+            str(p)
+            for p in first["loc"]
+            if p not in ("server_vad", "semantic_vad", "audio/pcm", "audio/pcmu", "audio/pcma")
+        ]
+        param = ".".join([where, *path])
+        code = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}.get(
+            first["type"], "invalid_value"
+        )
+        shown = repr(first["input"])
+        came = "" if code == "missing_required_parameter" else f", got {shown if len(shown) < 80 else shown[:77] + '…'}"
+        raise ClientError(f"{param}: {first['msg']}{came}", code, param) from error

@@ -1,0 +1,369 @@
+"""The session's state machine, driven by plain calls and a clock of the test's own."""
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.engine.messages import (
+    AddText,
+    AudioDelta,
+    Cancel,
+    Command,
+    CommitTurn,
+    DropTurn,
+    Hear,
+    Respond,
+    ResponseDone,
+    SetInstructions,
+    TextDelta,
+    TranscriptDone,
+    TruncateItem,
+    TurnProbability,
+    Usage,
+)
+from server.session import Output, Session
+
+SILENT, LOUD = 0.0, 1.0
+
+
+class Driver:
+    """A session, and everything that it has sent."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.session = Session("sess_1", "antiphon-nano", clock=lambda: self.now_s)
+        self.events: list[dict[str, Any]] = []
+        self.commands: list[Command] = []
+        self._note(self.session.opened())
+
+    def _note(self, output: Output) -> list[str]:
+        self.events += output.events
+        self.commands += output.commands
+        return [e["type"] for e in output.events]
+
+    def send(self, kind: str, **fields: Any) -> list[str]:
+        output, _ = self.session.client_frame(json.dumps({"type": kind, **fields}))
+        return self._note(output)
+
+    def frame(self, text: str) -> dict[str, Any]:
+        output, _ = self.session.client_frame(text)
+        self._note(output)
+        return self.events[-1]
+
+    def append(self, ms: int, level: int = 0) -> list[str]:
+        pcm = np.full(24 * ms, level, dtype="<i2").tobytes()
+        return self.send("input_audio_buffer.append", audio=base64.b64encode(pcm).decode())
+
+    def speech(self, ms: int, probability: float) -> list[str]:
+        """Audio of so many ms, and turn detection's opinion on it."""
+        kinds = []
+        for _ in range(ms // 32):
+            kinds += self.append(32, 1000)
+            kinds += self._note(self.session.speech_window(probability))
+        return kinds
+
+    def engine(self, event: Any) -> list[str]:
+        return self._note(self.session.engine_event(event))
+
+    def manual(self) -> None:
+        self.send("session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": None}}})
+
+    def last(self, kind: type[Any]) -> Any:
+        return [c for c in self.commands if isinstance(c, kind)][-1]
+
+    def event(self, kind: str) -> dict[str, Any]:
+        return [e for e in self.events if e["type"] == kind][-1]
+
+    def answer(self) -> list[str]:
+        """Let the engine answer the newest `Respond`."""
+        ask = self.last(Respond)
+        kinds = self.engine(TextDelta("sess_1", ask.response_id, "Hello"))
+        kinds += self.engine(AudioDelta("sess_1", ask.response_id, bytes(4800)))
+        return kinds + self.engine(ResponseDone("sess_1", ask.response_id, "completed", Usage(1, 2, 0, 0, 3, 4)))
+
+
+@pytest.fixture
+def driver() -> Driver:
+    return Driver()
+
+
+BEGIN = [
+    "response.created",
+    "rate_limits.updated",
+    "response.output_item.added",
+    "conversation.item.added",
+    "response.content_part.added",
+]
+END = [
+    "response.output_audio.done",
+    "response.output_audio_transcript.done",
+    "response.content_part.done",
+    "conversation.item.done",
+    "response.output_item.done",
+    "response.done",
+]
+COMMITTED = ["input_audio_buffer.committed", "conversation.item.added", "conversation.item.done"]
+
+
+def test_session_created_comes_first_and_shows_every_default(driver: Driver) -> None:
+    [created] = driver.events
+    assert created["type"] == "session.created"
+    assert created["session"]["audio"]["input"]["turn_detection"]["interrupt_response"] is True
+    assert created["session"]["audio"]["output"]["format"] == {"type": "audio/pcm", "rate": 24000}
+
+
+def test_a_spoken_turn_gives_the_documented_order_of_events(driver: Driver) -> None:
+    kinds = driver.speech(960, LOUD) + driver.speech(640, SILENT)
+    assert kinds == ["input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped", *COMMITTED, *BEGIN]
+    deltas = ["response.output_audio_transcript.delta", "response.output_audio.delta"]
+    assert driver.answer() == deltas + END
+    assert driver.event("response.done")["response"]["status"] == "completed"
+
+
+def test_speech_events_carry_one_item_id_and_the_padding(driver: Driver) -> None:
+    driver.speech(960, SILENT)
+    driver.speech(640, LOUD)
+    driver.speech(640, SILENT)
+    started, stopped = (
+        driver.event("input_audio_buffer.speech_started"),
+        driver.event("input_audio_buffer.speech_stopped"),
+    )
+    assert started["audio_start_ms"] == 960 - 300
+    assert stopped["audio_end_ms"] == 960 + 640
+    committed = driver.event("input_audio_buffer.committed")
+    assert started["item_id"] == stopped["item_id"] == committed["item_id"] == driver.last(CommitTurn).item_id
+
+
+def test_the_engine_hears_the_turn_with_its_padding_and_nothing_before(driver: Driver) -> None:
+    driver.speech(3200, SILENT)
+    assert not any(isinstance(c, Hear) for c in driver.commands)
+    driver.speech(640, LOUD)
+    heard = sum(len(c.pcm) for c in driver.commands if isinstance(c, Hear)) / 32
+    assert heard == pytest.approx(300 + 640, abs=33)
+
+
+def test_manual_turns_are_heard_at_once_and_answered_on_demand(driver: Driver) -> None:
+    driver.manual()
+    driver.append(500)
+    assert isinstance(driver.commands[-1], Hear)
+    assert driver.send("input_audio_buffer.commit") == COMMITTED
+    assert driver.send("response.create") == BEGIN
+    assert driver.answer()[-len(END) :] == END
+
+
+def test_barge_in_cancels_the_answer_and_drops_what_still_arrives(driver: Driver) -> None:
+    driver.speech(960, LOUD)
+    driver.speech(640, SILENT)
+    ask = driver.last(Respond)
+    driver.engine(AudioDelta("sess_1", ask.response_id, bytes(4800)))
+    kinds = driver.speech(320, LOUD)
+    assert kinds == ["input_audio_buffer.speech_started", *END]
+    done = driver.event("response.done")["response"]
+    assert (done["status"], done["status_details"]["reason"]) == ("cancelled", "turn_detected")
+    assert driver.last(Cancel).response_id == ask.response_id
+    assert driver.engine(AudioDelta("sess_1", ask.response_id, bytes(4800))) == []
+    assert driver.speech(640, SILENT)[-len(BEGIN) :] == BEGIN
+
+
+def test_without_interrupt_response_the_answer_goes_on(driver: Driver) -> None:
+    detection = {"type": "server_vad", "interrupt_response": False}
+    driver.send("session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": detection}}})
+    driver.speech(960, LOUD)
+    driver.speech(640, SILENT)
+    assert driver.speech(320, LOUD) == ["input_audio_buffer.speech_started"]
+
+
+def test_semantic_turns_end_when_the_model_thinks_so(driver: Driver) -> None:
+    detection = {"type": "semantic_vad", "eagerness": "medium"}
+    driver.send("session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": detection}}})
+    driver.speech(960, LOUD)
+    driver.engine(TurnProbability("sess_1", 0.2, 900))
+    assert driver.speech(640, SILENT) == []
+    driver.engine(TurnProbability("sess_1", 0.95, 1500))
+    assert "input_audio_buffer.committed" in driver.speech(64, SILENT)
+
+
+def test_cancel_ends_the_response_and_a_second_cancel_is_a_known_error(driver: Driver) -> None:
+    driver.manual()
+    driver.append(200)
+    driver.send("input_audio_buffer.commit")
+    driver.send("response.create")
+    assert driver.send("response.cancel") == END
+    assert driver.event("response.done")["response"]["status_details"]["reason"] == "client_cancelled"
+    driver.send("response.cancel", event_id="mine")
+    error = driver.event("error")["error"]
+    assert error["code"] == "response_cancel_not_active"
+    assert error["message"].startswith("Cancellation failed")
+    assert error["event_id"] == "mine"
+
+
+def test_only_one_response_at_a_time(driver: Driver) -> None:
+    driver.send("response.create")
+    assert driver.send("response.create", event_id="second") == ["error"]
+    assert driver.event("error")["error"]["code"] == "conversation_already_has_active_response"
+
+
+def test_metadata_is_echoed_on_created_and_done(driver: Driver) -> None:
+    driver.send("response.create", response={"metadata": {"client_event_id": "x"}})
+    driver.answer()
+    assert driver.event("response.created")["response"]["metadata"] == {"client_event_id": "x"}
+    assert driver.event("response.done")["response"]["metadata"] == {"client_event_id": "x"}
+
+
+def test_usage_counts_by_kind(driver: Driver) -> None:
+    driver.send("response.create")
+    driver.answer()
+    usage = driver.event("response.done")["response"]["usage"]
+    assert (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]) == (3, 7, 10)
+    assert usage["output_token_details"] == {"text_tokens": 3, "audio_tokens": 4}
+
+
+def test_a_response_in_text_alone_has_its_own_events(driver: Driver) -> None:
+    driver.send("response.create", response={"output_modalities": ["text"], "max_output_tokens": 5})
+    ask = driver.last(Respond)
+    assert (ask.speak, ask.max_tokens) == (False, 5)
+    kinds = driver.engine(TextDelta("sess_1", ask.response_id, "Hi"))
+    kinds += driver.engine(ResponseDone("sess_1", ask.response_id, "incomplete"))
+    assert kinds[:2] == ["response.output_text.delta", "response.output_text.done"]
+    assert driver.event("response.done")["response"]["status_details"]["reason"] == "max_output_tokens"
+
+
+def test_truncation_is_exact_and_checked(driver: Driver) -> None:
+    driver.send("response.create")
+    driver.answer()  # 100 ms of audio
+    item_id = driver.last(Respond).item_id
+    driver.send("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=101)
+    assert "already shorter than 101ms" in driver.event("error")["error"]["message"]
+    assert driver.send("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=60) == [
+        "conversation.item.truncated"
+    ]
+    assert driver.last(TruncateItem).audio_end_ms == 60
+    driver.send("conversation.item.retrieve", item_id=item_id)
+    content = driver.event("conversation.item.retrieved")["item"]["content"][0]
+    assert len(base64.b64decode(content["audio"])) == 60 * 48
+
+
+def test_items_are_added_retrieved_and_deleted_in_order(driver: Driver) -> None:
+    item = {"id": "one", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
+    assert driver.send("conversation.item.create", item=item) == ["conversation.item.added", "conversation.item.done"]
+    assert driver.last(AddText).text == "hi"
+    driver.send("conversation.item.create", item=item | {"id": "two"}, previous_item_id="one")
+    assert driver.event("conversation.item.added")["previous_item_id"] == "one"
+    assert driver.send("conversation.item.delete", item_id="one") == ["conversation.item.deleted"]
+    driver.send("conversation.item.retrieve", item_id="one")
+    assert driver.event("error")["error"]["code"] == "item_retrieve_invalid_item_id"
+
+
+def test_transcripts_are_sent_only_where_asked_for(driver: Driver) -> None:
+    driver.manual()
+    driver.append(200)
+    driver.send("input_audio_buffer.commit")
+    done = TranscriptDone("sess_1", driver.last(CommitTurn).item_id, "hello", 5, 2)
+    assert driver.engine(done) == []
+    driver.send(
+        "session.update", session={"type": "realtime", "audio": {"input": {"transcription": {"model": "whisper-1"}}}}
+    )
+    assert driver.engine(done) == ["conversation.item.input_audio_transcription.completed"]
+    assert driver.events[-1]["usage"]["total_tokens"] == 7
+
+
+def test_updates_merge_deeply_and_rejected_ones_change_nothing(driver: Driver) -> None:
+    patch = {
+        "type": "realtime",
+        "instructions": "Be brief.",
+        "audio": {"input": {"turn_detection": {"threshold": 0.8}}},
+    }
+    assert driver.send("session.update", session=patch) == ["session.updated"]
+    detection = driver.event("session.updated")["session"]["audio"]["input"]["turn_detection"]
+    assert (detection["type"], detection["threshold"], detection["prefix_padding_ms"]) == ("server_vad", 0.8, 300)
+    assert driver.last(SetInstructions).text == "Be brief."
+    before = driver.session.config
+    driver.send("session.update", session={"type": "realtime", "instructions": "x", "audio": {"output": {"speed": 9}}})
+    assert driver.event("error")["error"]["param"] == "session.audio.output.speed"
+    assert driver.session.config is before
+
+
+STOCK_UPDATES = {
+    "livekit": {
+        "type": "realtime",
+        "model": "gpt-realtime",
+        "output_modalities": ["audio"],
+        "audio": {
+            "input": {
+                "format": {"type": "audio/pcm", "rate": 24000},
+                "noise_reduction": None,
+                "transcription": {"model": "gpt-4o-mini-transcribe"},
+                "turn_detection": {
+                    "type": "semantic_vad",
+                    "create_response": True,
+                    "eagerness": "medium",
+                    "interrupt_response": True,
+                },
+            },
+            "output": {"format": {"type": "audio/pcm", "rate": 24000}, "speed": 1.0, "voice": "marin"},
+        },
+        "max_output_tokens": "inf",
+        "tool_choice": "auto",
+        "tracing": None,
+    },
+    "agents": {"type": "realtime", "tracing": "auto", "tools": [], "audio": {"output": {"voice": "ash"}}},
+}
+
+
+@pytest.mark.parametrize("name", STOCK_UPDATES)
+def test_what_stock_clients_send_is_accepted(driver: Driver, name: str) -> None:
+    assert driver.send("session.update", session=STOCK_UPDATES[name]) == ["session.updated"]
+
+
+BAD = {
+    "{": "invalid_json",
+    "[1]": "invalid_event",
+    '{"no": "type"}': "invalid_event",
+    '{"type": "no.such.event"}': "invalid_event",
+    '{"type": "input_audio_buffer.append"}': "missing_required_parameter",
+    '{"type": "input_audio_buffer.append", "audio": "%%%"}': "invalid_value",
+    '{"type": "input_audio_buffer.append", "audio": "AAAA"}': "invalid_value",
+    '{"type": "input_audio_buffer.commit"}': "input_audio_buffer_commit_empty",
+    '{"type": "response.cancel"}': "response_cancel_not_active",
+    '{"type": "session.update", "session": {"type": "realtime", "nonsense": 1}}': "unknown_parameter",
+    '{"type": "session.update", "session": {"type": "transcription"}}': "invalid_value",
+    '{"type": "conversation.item.delete", "item_id": "none"}': "item_delete_invalid_item_id",
+    '{"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": [{"type": "input_image"}]}}': "invalid_value",
+}
+
+
+@pytest.mark.parametrize("frame", BAD)
+def test_bad_input_gets_the_documented_error_and_the_session_goes_on(driver: Driver, frame: str) -> None:
+    error = driver.frame(frame)
+    assert (error["type"], error["error"]["code"]) == ("error", BAD[frame])
+    driver.manual()
+    driver.append(200)
+    assert driver.send("input_audio_buffer.commit") == COMMITTED
+
+
+def test_too_much_audio_in_one_event_is_refused(driver: Driver) -> None:
+    error = driver.frame(json.dumps({"type": "input_audio_buffer.append", "audio": "A" * (21 * 1024 * 1024)}))
+    assert error["error"]["code"] == "string_above_max_length"
+
+
+def test_clear_forgets_the_turn(driver: Driver) -> None:
+    driver.manual()
+    driver.append(500)
+    assert driver.send("input_audio_buffer.clear") == ["input_audio_buffer.cleared"]
+    assert isinstance(driver.commands[-1], DropTurn)
+    driver.send("input_audio_buffer.commit")
+    assert driver.event("error")["error"]["code"] == "input_audio_buffer_commit_empty"
+
+
+def test_after_the_idle_timeout_the_model_speaks_up(driver: Driver) -> None:
+    detection = {"type": "server_vad", "idle_timeout_ms": 5000}
+    driver.send("session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": detection}}})
+    driver.send("response.create")
+    driver.answer()
+    driver.now_s += 4
+    assert driver._note(driver.session.tick()) == []
+    driver.now_s += 2
+    assert driver._note(driver.session.tick()) == ["input_audio_buffer.timeout_triggered", *COMMITTED, *BEGIN]

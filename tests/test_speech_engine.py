@@ -1,0 +1,171 @@
+"""The speech engine on a small random model: turns, answers, interruptions, edits, several sessions."""
+
+import pytest
+
+from model.audio_detokenizer import TOKEN_SAMPLES
+from model.checkpoint import SpeechModel
+from server.engine.engine_config import EngineConfig
+from server.engine.messages import (
+    AddText,
+    AudioDelta,
+    Cancel,
+    CommitTurn,
+    DropTurn,
+    Event,
+    Hear,
+    OpenSession,
+    Respond,
+    ResponseDone,
+    SessionFailed,
+    TextDelta,
+    TranscriptDone,
+    TruncateItem,
+    TurnProbability,
+)
+from server.engine.speech_engine import SpeechEngine
+
+CONFIG = EngineConfig(slots=3, length=1024)
+
+
+@pytest.fixture
+def engine(tiny: SpeechModel) -> SpeechEngine:
+    made = SpeechEngine(tiny, CONFIG)
+    made.receive(OpenSession("a"))
+    return made
+
+
+def _run(engine: SpeechEngine, steps: int = 600) -> list[Event]:
+    events = engine.step()
+    for _ in range(steps):
+        if not engine.has_work:
+            return events + engine.step()
+        events += engine.step()
+    raise AssertionError("the engine did not come to rest")
+
+
+def _noise(ms: int, seed: int = 1) -> bytes:
+    import numpy as np
+
+    return (np.random.default_rng(seed).normal(0, 3000, ms * 16)).astype("<i2").tobytes()
+
+
+def _tokens(engine: SpeechEngine, session: str = "a") -> list[int]:
+    return list(engine._sessions[session].conversation.sequence.tokens)
+
+
+def _ask(engine: SpeechEngine, session: str, number: int, seed: int = 1) -> list[Event]:
+    engine.receive(Hear(session, _noise(800, seed)))
+    engine.receive(CommitTurn(session, f"q{number}"))
+    engine.receive(Respond(session, f"r{number}", f"a{number}", max_tokens=80))
+    return _run(engine)
+
+
+def test_a_committed_turn_is_transcribed_and_answered_in_order(engine: SpeechEngine) -> None:
+    events = _ask(engine, "a", 1)
+    kinds = [type(e) for e in events]
+    assert kinds.index(TranscriptDone) < kinds.index(TextDelta) < kinds.index(AudioDelta)
+    assert kinds[-1] is ResponseDone
+
+
+def test_an_answer_has_one_frame_of_sound_for_each_code(engine: SpeechEngine) -> None:
+    events = _ask(engine, "a", 1)
+    done = events[-1]
+    assert isinstance(done, ResponseDone)
+    sound = b"".join(e.pcm for e in events if isinstance(e, AudioDelta))
+    assert len(sound) == 2 * TOKEN_SAMPLES * done.usage.output_audio > 0
+
+
+def test_audio_in_small_pieces_is_heard_like_audio_in_one(engine: SpeechEngine) -> None:
+    engine.receive(OpenSession("b"))
+    sound = _noise(1000)
+    for first in range(0, len(sound), 734):
+        engine.receive(Hear("a", sound[first : first + 734]))
+        engine.step()
+    engine.receive(Hear("b", sound))
+    _run(engine)
+    for session in "ab":
+        engine.receive(CommitTurn(session, "q"))
+    _run(engine)
+    assert _tokens(engine, "a") == _tokens(engine, "b")
+
+
+def test_while_somebody_speaks_their_audio_is_already_prefilled(engine: SpeechEngine) -> None:
+    engine.receive(Hear("a", _noise(400)))
+    events = _run(engine)
+    sequence = engine._sessions["a"].conversation.sequence
+    assert any(isinstance(e, TurnProbability) for e in events)
+    assert sequence.cached == len(sequence.tokens) == 1 + 10
+
+
+def test_a_dropped_turn_was_never_heard(engine: SpeechEngine) -> None:
+    before = _tokens(engine)
+    engine.receive(Hear("a", _noise(400)))
+    _run(engine)
+    engine.receive(DropTurn("a"))
+    _run(engine)
+    assert _tokens(engine) == before
+
+
+def test_a_cancelled_answer_stops_at_once_and_the_next_turn_works(engine: SpeechEngine) -> None:
+    engine.receive(AddText("a", "q", "user", "hello"))
+    engine.receive(Respond("a", "r1", "a1", max_tokens=400))
+    for _ in range(30):
+        engine.step()
+    engine.receive(Cancel("a", "r1"))
+    events = engine.step()
+    assert [e.status for e in events if isinstance(e, ResponseDone)] == ["cancelled"]
+    assert not any(isinstance(e, AudioDelta | TextDelta) for e in _run(engine))
+    assert any(isinstance(e, ResponseDone) and e.status != "failed" for e in _ask(engine, "a", 2))
+
+
+def test_a_truncated_answer_keeps_exactly_the_frames_that_were_heard(engine: SpeechEngine) -> None:
+    _ask(engine, "a", 1)
+    layout = engine.model.layout
+    engine.receive(TruncateItem("a", "a1", 200))
+    _run(engine)
+    assert sum(layout.is_spoken(t) for t in _tokens(engine)) == 5
+    assert _tokens(engine)[-1] == layout.control("<end>")
+
+
+def test_truncating_behind_an_open_turn_keeps_the_turn(engine: SpeechEngine) -> None:
+    _ask(engine, "a", 1)
+    engine.receive(Hear("a", _noise(400, 7)))
+    _run(engine)
+    heard = sum(engine.model.layout.is_heard(t) for t in _tokens(engine))
+    engine.receive(TruncateItem("a", "a1", 0))
+    _run(engine)
+    assert sum(engine.model.layout.is_heard(t) for t in _tokens(engine)) == heard
+    assert sum(engine.model.layout.is_spoken(t) for t in _tokens(engine)) == 0
+
+
+def test_sessions_at_once_answer_as_each_would_alone(tiny: SpeechModel) -> None:
+    def answers(sessions: str) -> dict[str, bytes]:
+        engine = SpeechEngine(tiny, CONFIG)
+        sound: dict[str, bytes] = dict.fromkeys(sessions, b"")
+        for session in sessions:
+            engine.receive(OpenSession(session))
+            engine.receive(AddText(session, "q", "user", f"this is {session}"))
+            engine.receive(Respond(session, "r", "x", max_tokens=60))
+        for event in _run(engine):
+            if isinstance(event, TextDelta):
+                sound[event.session_id] += event.text.encode()
+        return sound
+
+    together = answers("abc")
+    assert together == {s: answers(s)[s] for s in "abc"}
+    assert len(set(together.values())) == 3
+
+
+def test_a_session_too_many_fails_alone(engine: SpeechEngine) -> None:
+    for name in "bcd":
+        engine.receive(OpenSession(name))
+    events = engine.step()
+    assert [e.session_id for e in events if isinstance(e, SessionFailed)] == ["d"]
+
+
+def test_a_conversation_longer_than_the_context_forgets_its_beginning(engine: SpeechEngine) -> None:
+    for number in range(12):
+        events = _ask(engine, "a", number)
+        assert isinstance(events[-1], ResponseDone)
+        assert events[-1].status in ("completed", "incomplete")
+    assert len(_tokens(engine)) < CONFIG.length
