@@ -81,10 +81,8 @@ async def _measure(options: argparse.Namespace, url: str) -> int:
             turn = await client.ask(sound.read(options.files[number % len(options.files)]), options.mode == "manual")
             if number >= options.warmup:
                 turns.append(turn)
-                print(
-                    f"turn {len(turns):3d}: {turn.ttfa_from_commit_ms or float('nan'):7.1f} ms from commit, {turn.ttfa_from_speech_ms or float('nan'):7.1f} ms from speech",
-                    flush=True,
-                )
+                commit_ms, speech_ms = turn.ttfa_from_commit_ms, turn.ttfa_from_speech_ms
+                print(f"turn {len(turns)}: {commit_ms} ms from the commit, {speech_ms} ms from speech", flush=True)
     result = {"command": "bench ttfa", "mode": options.mode, **summary(turns), "target_ms": TARGET_MS}
     start = "from_commit_ms" if options.mode == "manual" else "from_speech_ms"
     result["met"] = bool(result[start]) and result[start]["median"] <= TARGET_MS

@@ -74,7 +74,7 @@ class Synthesiser(nn.Module):
 
     def _pulses(self, f0: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """f0 [B, T] (0 where unvoiced) -> band-limited pulse train [B, 240 T], in closed form."""
-        batch, frames = f0.shape
+        batch = f0.shape[0]
         before = torch.cat([state[:, 1:], f0[:, :-1]], 1)
         start = torch.where(before > 0, before, f0).unsqueeze(2)
         end = torch.where(f0 > 0, f0, before).unsqueeze(2)
@@ -97,7 +97,7 @@ class Synthesiser(nn.Module):
 
     def forward(self, f0: Tensor, tone: Tensor, breath: Tensor, state: State) -> tuple[Tensor, State]:
         """f0 [B, T] in Hz; log-envelopes [B, T, bands] -> samples [B, 240 T], and the next state."""
-        batch, frames = f0.shape
+        frames = f0.shape[1]
         pulses, phase_state = self._pulses(f0, state[0])
         index = (state[1] + torch.arange(frames * _HOP)) % _NOISE_SAMPLES
         excitation = torch.stack([pulses, self.noise[index]], 1)  # [B, 2, 240 T]

@@ -3,8 +3,8 @@
 Speaks held-out dialogues in held-out synthetic voices, puts them through the speech engine (no network between), and
 counts right answers by skill and by voice. With `--judge`, Whisper-base listens to the answers.
 
-Last line, JSON: `command`, `dialogues`, `right`, `by_skill`, `by_voice`, `hearing_wer`, `spoken_wer` (null unless judged),
-`missing_end` (share of answers that did not end by themselves), `real_time_factor`.
+Last line, JSON: `command`, `dialogues`, `right`, `by_skill`, `by_voice`, `hearing_wer`, `spoken_wer` (null
+unless judged), `missing_end` (share of answers that did not end by themselves), `real_time_factor`.
 """
 
 import argparse

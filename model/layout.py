@@ -90,7 +90,7 @@ class Interleaver:
 
 
 def interleave(layout: TokenLayout, text: Sequence[int], codes: Sequence[int]) -> list[int] | None:
-    """Text ids and spoken codes (0-based) as one answer up to and including `<end>`; None if the speech is too short."""
+    """Text ids and spoken codes (0-based) as one answer with its `<end>`; None if the speech is too short."""
     tokens: list[int] = []
     order = Interleaver()
     pieces, sounds = [*text, layout.control("<text_end>")], list(codes)

@@ -35,7 +35,7 @@ class CausalConv1d(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    """A causal ConvNeXt block (Liu et al. 2022, arXiv 2201.03545): depthwise convolution, then a two-layer perceptron."""
+    """A causal ConvNeXt block (Liu et al. 2022, arXiv 2201.03545): depthwise convolution, then a perceptron."""
 
     def __init__(self, channels: int, kernel: int, expansion: int) -> None:
         super().__init__()

@@ -152,7 +152,7 @@ class SpeechTransformer(nn.Module):
         Rows shorter than T are padded at the end with any token: padding lands behind the row, where the next call
         overwrites it. Returns final hidden states [B, T, C]. Raises ValueError if a sequence would not fit.
         """
-        batch, width = tokens.shape
+        width = tokens.shape[1]
         total = int((lengths + width).max())
         if total > cache.length:
             raise ValueError(f"expected at most {cache.length} tokens in a sequence, got {total}")

@@ -123,7 +123,7 @@ def audio_bytes(event: Append) -> bytes:
     """The bytes of an `append`. Raises `ClientError`."""
     if len(event.audio) > LIMITS.append_bytes * 4 // 3 + 4:
         raise ClientError(
-            f"expected at most {LIMITS.append_bytes} bytes of audio in one event, got about {len(event.audio) * 3 // 4}",
+            f"expected at most {LIMITS.append_bytes} bytes of audio in one event, got {len(event.audio) * 3 // 4}",
             "string_above_max_length",
             "audio",
         )

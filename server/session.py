@@ -272,8 +272,8 @@ class Session:
         length_ms = len(self._turn) / _HEARD_BYTES_PER_MS
         if length_ms < LIMITS.commit_ms:
             raise ClientError(
-                f"Error committing input audio buffer: buffer too small. Expected at least {LIMITS.commit_ms}ms of audio, "
-                f"but buffer only has {length_ms:.2f}ms of audio.",
+                f"Error committing input audio buffer: buffer too small. Expected at least {LIMITS.commit_ms}ms "
+                f"of audio, but buffer only has {length_ms:.2f}ms of audio.",
                 "input_audio_buffer_commit_empty",
             )
         if self._hysteresis is not None and self._hysteresis.speaking:

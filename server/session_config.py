@@ -34,10 +34,10 @@ AudioFormat = Annotated[PcmFormat | UlawFormat | AlawFormat, Field(discriminator
 
 class ServerVad(_Strict):
     type: Literal["server_vad"] = "server_vad"
-    threshold: float = Field(0.5, ge=0, le=1)
-    prefix_padding_ms: int = Field(300, ge=0, le=10_000)
-    silence_duration_ms: int = Field(500, ge=0, le=30_000)
-    idle_timeout_ms: int | None = Field(None, ge=5000, le=30_000)
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    prefix_padding_ms: int = Field(default=300, ge=0, le=10_000)
+    silence_duration_ms: int = Field(default=500, ge=0, le=30_000)
+    idle_timeout_ms: int | None = Field(default=None, ge=5000, le=30_000)
     create_response: bool = True
     interrupt_response: bool = True
 
@@ -75,7 +75,7 @@ class AudioInput(_Strict):
 class AudioOutput(_Strict):
     format: AudioFormat = PcmFormat()
     voice: str | dict[str, str] = "marin"
-    speed: float = Field(1.0, ge=0.25, le=1.5)
+    speed: float = Field(default=1.0, ge=0.25, le=1.5)
 
 
 class Audio(_Strict):
@@ -129,7 +129,7 @@ class ResponseConfig(_Strict):
     reasoning: dict[str, Any] | None = None
     max_output_tokens: MaxTokens | None = None
     metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
-        None, max_length=16
+        default=None, max_length=16
     )
     prompt: dict[str, Any] | None = None
 
@@ -167,7 +167,8 @@ def updated(config: SessionConfig, patch: Any) -> SessionConfig:
     for name in _REPLACED:
         if name in patch:
             old[name] = None
-    return parse(SessionConfig, _merged(old, patch), "session")
+    merged: SessionConfig = parse(SessionConfig, _merged(old, patch), "session")
+    return merged
 
 
 def parse(kind: type[Any], value: Any, where: str) -> Any:

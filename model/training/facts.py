@@ -54,7 +54,12 @@ Wales=Cardiff""".splitlines()
 
 OPPOSITES = tuple(
     tuple(pair.split("/"))
-    for pair in ["hot/cold", "big/small", "up/down", "left/right", "day/night", "black/white", "open/closed", "fast/slow", "happy/sad", "high/low", "long/short", "new/old", "young/old", "rich/poor", "hard/soft", "light/dark", "wet/dry", "full/empty", "early/late", "good/bad", "strong/weak", "thick/thin", "wide/narrow", "clean/dirty", "loud/quiet", "near/far", "true/false", "win/lose", "buy/sell", "begin/end", "love/hate", "push/pull", "laugh/cry", "always/never", "inside/outside", "above/below", "heavy/light", "sweet/sour", "smooth/rough"]
+    for pair in (
+        "hot/cold big/small up/down left/right day/night black/white open/closed fast/slow happy/sad high/low long/short new/old "
+        "young/old rich/poor hard/soft light/dark wet/dry full/empty early/late good/bad strong/weak thick/thin wide/narrow "
+        "clean/dirty loud/quiet near/far true/false win/lose buy/sell begin/end love/hate push/pull laugh/cry always/never "
+        "inside/outside above/below heavy/light sweet/sour smooth/rough"
+    ).split()
     if pair not in ("young/old", "heavy/light")
 )
 
@@ -63,9 +68,21 @@ MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
 
-NAMES = ["Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Isabel", "Jack", "Kate", "Leo", "Maria", "Nora", "Oscar", "Paul", "Rachel", "Sam", "Tom", "Victor", "Alice", "Peter", "Sarah", "Michael", "Julia", "Robert", "Linda", "James", "Susan", "Daniel", "Laura", "Martin", "Sophie", "George", "Helen", "Simon", "Lucy", "Adam", "Eva", "Max", "Mark", "Olivia", "Thomas", "Karen", "Andrew", "Diana", "Edward", "Fiona", "Gordon", "Hannah", "Ian", "Jane", "Kevin", "Lisa", "Monica", "Nathan", "Patrick", "Ruth", "Steven", "Tina"]
+NAMES = (
+    "Anna Ben Clara David Emma Frank Grace Henry Isabel Jack Kate Leo Maria Nora Oscar Paul Rachel Sam Tom Victor Alice Peter "
+    "Sarah Michael Julia Robert Linda James Susan Daniel Laura Martin Sophie George Helen Simon Lucy Adam Eva Max Mark Olivia "
+    "Thomas Karen Andrew Diana Edward Fiona Gordon Hannah Ian Jane Kevin Lisa Monica Nathan Patrick Ruth Steven Tina"
+).split()
 
-SPELLED = ["cat", "dog", "bird", "fish", "house", "tree", "book", "water", "apple", "table", "chair", "bread", "music", "river", "ocean", "stone", "cloud", "green", "yellow", "orange", "purple", "summer", "winter", "spring", "window", "garden", "kitchen", "school", "teacher", "doctor", "paper", "pencil", "letter", "number", "animal", "horse", "tiger", "lion", "mouse", "sheep", "train", "plane", "ship", "street", "bridge", "city", "village", "country", "island", "forest", "flower", "butter", "cheese", "sugar", "coffee", "lemon", "banana", "cherry", "carrot", "potato", "onion", "dinner", "lunch", "morning", "evening", "night", "light", "shadow", "mirror", "candle", "blanket", "pillow", "bottle", "basket", "hammer", "ladder", "rocket", "planet", "moon", "star", "sun", "rain", "snow", "wind", "storm", "thunder", "friend", "family", "mother", "father", "sister", "brother", "happy", "clever", "brave", "gentle", "simple", "famous", "perfect", "quiet", "strong", "silver", "golden", "copper", "iron", "glass", "wood", "cotton", "wool", "leather", "ticket", "wallet", "market", "doorbell", "picture", "camera", "guitar", "piano", "violin", "drum", "dance", "story", "poem", "queen", "king", "prince", "castle", "dragon", "magic", "secret", "treasure", "world"]
+SPELLED = (
+    "cat dog bird fish house tree book water apple table chair bread music river ocean stone cloud green yellow orange purple "
+    "summer winter spring window garden kitchen school teacher doctor paper pencil letter number animal horse tiger lion mouse "
+    "sheep train plane ship street bridge city village country island forest flower butter cheese sugar coffee lemon banana "
+    "cherry carrot potato onion dinner lunch morning evening night light shadow mirror candle blanket pillow bottle basket hammer "
+    "ladder rocket planet moon star sun rain snow wind storm thunder friend family mother father sister brother happy clever brave "
+    "gentle simple famous perfect quiet strong silver golden copper iron glass wood cotton wool leather ticket wallet market "
+    "doorbell picture camera guitar piano violin drum dance story poem queen king prince castle dragon magic secret treasure world"
+).split()
 
 _SUBJECTS = "the old man|my little sister|a young doctor|the black cat|our new teacher|the tall woman|his best friend|the brown dog|a small child|the king"
 _VERBS = "found|bought|painted|lost|wanted|carried|watched|opened|remembered|washed"

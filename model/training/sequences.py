@@ -52,20 +52,20 @@ class Sequence:
 
 
 @torch.inference_mode()
-def encode_heard(data: Path, recogniser: Recogniser, copies: int, seed: int = 5) -> Path:
-    """Heard recordings -> codes in several conditions: `heard_codes.pt`, a list of (text, kind, codes, end of speech)."""
+def encode_heard(data: Path, recogniser: Recogniser, copies: int, seed: int = 5, limit: int | None = None) -> Path:
+    """Heard recordings -> codes in several conditions: `heard_codes.pt`, rows of (text, kind, codes, end of speech)."""
     path = data / "heard_codes.pt"
     rng = random.Random(seed)
     torch.manual_seed(seed)
     tokenizer = recogniser.tokenizer.eval()
     rows = []
-    recordings = list(corpus.load(data / "heard"))
+    recordings = list(corpus.load(data / "heard"))[:limit]
     for copy in range(copies):
         for recording, samples in tqdm(recordings, desc=f"hearing, pass {copy + 1}", unit="recording", mininterval=5):
             lead, tail = int(16000 * rng.uniform(0, 0.4)), int(16000 * rng.uniform(0.1, 0.8))
             pcm = torch.from_numpy(samples.astype(np.float32))[None] / 32768
             pcm = F.pad(pcm, (lead, tail))
-            if copy:
+            if copy or rng.random() < 0.4:
                 pcm = augment.noise(augment.speed(pcm, rng), rng)
             end = int((pcm.shape[1] - tail) / TOKEN_SAMPLES) + 1
             codes = tokenizer.encode(F.pad(pcm, (0, DELAY_TOKENS * TOKEN_SAMPLES)))[0]

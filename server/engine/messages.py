@@ -104,7 +104,7 @@ class Respond:
     speak: bool = True
     """True: audio with its transcript. False: text alone."""
     max_tokens: int | None = None
-    """Output tokens (text and audio together) after which the answer stops as incomplete; None: the engine's own limit."""
+    """Output tokens (text and audio together) after which the answer stops as incomplete; None: the engine's limit."""
     temperature: float = 0.0
     seed: int = 0
     instructions: str | None = None
