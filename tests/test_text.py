@@ -1,0 +1,51 @@
+"""Texts: any text encodes, dialogues of the two splits share nothing, answers count as right."""
+
+import random
+
+import pytest
+
+from model.checkpoint import SpeechModel
+from model.layout import TokenLayout, interleave
+from model.training import dialogues, voices
+from model.training.dialogues import HELDOUT, SKILLS, TRAIN
+
+
+@pytest.mark.parametrize("text", ["hello there", "Ünïcödé 漢字 🙂", "line\nbreak\ttab", "<end> is only text"])
+def test_any_text_encodes_and_comes_back(tiny: SpeechModel, text: str) -> None:
+    ids = tiny.text.encode(text)
+    assert all(tiny.layout.is_text(i) for i in ids)
+    assert tiny.text.decode(ids).strip() == text.replace("<", "‹")
+
+
+def _questions(split: str) -> set[str]:
+    rng = random.Random(split)
+    return {t.question for skill in SKILLS for _ in range(300) for t in dialogues.draw(rng, split, skill).turns}
+
+
+def test_no_question_of_the_evaluation_is_in_training() -> None:
+    assert not _questions(TRAIN) & _questions(HELDOUT)
+
+
+def test_no_voice_family_of_the_evaluation_is_in_training() -> None:
+    families = {split: {v.family for v in voices.of_split(split)} for split in (TRAIN, HELDOUT)}
+    assert families[TRAIN]
+    assert families[HELDOUT]
+    assert not families[TRAIN] & families[HELDOUT]
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+def test_the_right_answer_counts_as_right_and_another_ones_does_not(skill: str) -> None:
+    rng = random.Random(1)
+    turns = [dialogues.draw(rng, TRAIN, skill).turns[-1] for _ in range(50)]
+    assert all(t.is_right(t.answer) for t in turns)
+    assert not any(t.is_right("Bananas are yellow fruit.") for t in turns)
+
+
+def test_interleaving_keeps_all_text_and_all_speech_in_order() -> None:
+    layout = TokenLayout()
+    tokens = interleave(layout, list(range(9)), list(range(40)))
+    assert tokens is not None
+    assert [t for t in tokens if layout.is_text(t)] == list(range(9))
+    assert [t - layout.spoken_start for t in tokens if layout.is_spoken(t)] == list(range(40))
+    assert tokens[-1] == layout.control("<end>")
+    assert interleave(layout, list(range(30)), [1, 2]) is None
