@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Targets `cpu` (default) and `cuda`. Not built where it was written: there was no Docker engine there.
+# Targets `cpu` (default) and `cuda`. Linted with hadolint, not built: there was no Docker engine where it was written.
 FROM python:3.11-slim AS base
 RUN useradd --create-home antiphon
 WORKDIR /app

@@ -3,6 +3,7 @@ comes out. All decisions are made in `server.session`; all sound is made in the 
 """
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
@@ -50,15 +51,14 @@ class Connection:
         finally:
             for task in tasks:
                 task.cancel()
-            for result in await asyncio.gather(*tasks, return_exceptions=True):
-                expected = (WebSocketDisconnect, asyncio.CancelledError, EngineUnavailable)
-                if isinstance(result, BaseException) and not isinstance(result, expected):
-                    _log.error("session %s failed", session_id, exc_info=result)
-            with_engine = CloseSession(session_id)
-            try:
-                self._engine.send(with_engine)
-            except EngineUnavailable:
-                _log.info("session %s ended with its engine", session_id)
+            failures = [r for r in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(r, BaseException)]
+            with contextlib.suppress(EngineUnavailable):
+                self._engine.send(CloseSession(session_id))
+        for failure in failures:
+            if isinstance(failure, EngineUnavailable):
+                raise failure
+            if not isinstance(failure, WebSocketDisconnect | asyncio.CancelledError):
+                _log.error("session %s failed", session_id, exc_info=failure)
 
     def _pass_on(self, output: Output) -> None:
         for command in output.commands:

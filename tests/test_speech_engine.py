@@ -3,7 +3,9 @@
 import pytest
 
 from model.audio_detokenizer import TOKEN_SAMPLES
+from model.audio_tokenizer import DELAY_TOKENS
 from model.checkpoint import SpeechModel
+from server.engine.conversation import Item
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
     AddText,
@@ -17,6 +19,7 @@ from server.engine.messages import (
     Respond,
     ResponseDone,
     SessionFailed,
+    SetInstructions,
     TextDelta,
     TranscriptDone,
     TruncateItem,
@@ -51,6 +54,10 @@ def _noise(ms: int, seed: int = 1) -> bytes:
 
 def _tokens(engine: SpeechEngine, session: str = "a") -> list[int]:
     return list(engine._sessions[session].conversation.sequence.tokens)
+
+
+def _items(engine: SpeechEngine) -> list[Item]:
+    return engine._sessions["a"].conversation.items
 
 
 def _ask(engine: SpeechEngine, session: str, number: int, seed: int = 1) -> list[Event]:
@@ -136,6 +143,46 @@ def test_truncating_behind_an_open_turn_keeps_the_turn(engine: SpeechEngine) -> 
     _run(engine)
     assert sum(engine.model.layout.is_heard(t) for t in _tokens(engine)) == heard
     assert sum(engine.model.layout.is_spoken(t) for t in _tokens(engine)) == 0
+
+
+def test_edits_while_an_answer_is_generated_wait_for_its_end(engine: SpeechEngine) -> None:
+    engine.receive(AddText("a", "q", "user", "hello"))
+    engine.receive(Respond("a", "r1", "a1", max_tokens=60))
+    for _ in range(10):
+        engine.step()
+    engine.receive(SetInstructions("a", "words"))
+    engine.receive(AddText("a", "later", "user", "there"))
+    events = _run(engine)
+    assert isinstance(events[-1], ResponseDone)
+    assert events[-1].usage.output_text + events[-1].usage.output_audio >= 60
+    assert [i.item_id for i in engine._sessions["a"].conversation.items] == ["q", "a1", "later"]
+    assert _tokens(engine)[0] == engine.model.layout.control("<system>")
+
+
+def test_a_turn_spoken_while_an_answer_goes_on_is_answered_after_it(engine: SpeechEngine) -> None:
+    engine.receive(AddText("a", "q", "user", "hello"))
+    engine.receive(Respond("a", "r1", "a1", max_tokens=100))
+    for _ in range(5):
+        engine.step()
+    engine.receive(Hear("a", _noise(400)))
+    engine.receive(CommitTurn("a", "q2"))
+    engine.receive(Hear("a", _noise(200)))
+    engine.receive(Respond("a", "r2", "a2", max_tokens=20))
+    events = _run(engine)
+    assert [e.response_id for e in events if isinstance(e, ResponseDone)] == ["r1", "r2"]
+    items = {i.item_id: sum(engine.model.layout.is_heard(t) for t in i.tokens) for i in _items(engine)}
+    assert items == {"q": 0, "a1": 0, "q2": 10 + DELAY_TOKENS, "a2": 0, "": 5}
+
+
+def test_instructions_of_one_answer_hold_for_it_alone(engine: SpeechEngine) -> None:
+    engine.receive(SetInstructions("a", "hello"))
+    engine.receive(AddText("a", "q", "user", "there"))
+    before = _tokens(engine)
+    engine.receive(Respond("a", "r1", "a1", speak=False, max_tokens=5, instructions="words words"))
+    engine.step()
+    assert _tokens(engine)[: len(before)] != before
+    _run(engine)
+    assert _tokens(engine)[: len(before)] == before
 
 
 def test_sessions_at_once_answer_as_each_would_alone(tiny: SpeechModel) -> None:

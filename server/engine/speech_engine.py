@@ -82,6 +82,15 @@ class Session:
     voice: Voice | None = None
     waiting_codes: list[int] = field(default_factory=list)
     """Heard codes that wait until the answer that is being generated is over."""
+    next_pcm: bytearray = field(default_factory=bytearray)
+    """Audio that came after a commit which has not been carried out yet: it belongs to the turn after."""
+    edits: list[Command] = field(default_factory=list)
+    """Edits of the conversation that wait until nothing is being generated."""
+    instructions: str = ""
+
+    @property
+    def generating(self) -> bool:
+        return self.answer is not None or self.transcribing is not None
 
 
 class SpeechEngine:
@@ -111,12 +120,18 @@ class SpeechEngine:
     def _carry_out(self, command: Command, session: Session) -> None:
         conversation = session.conversation
         match command:
+            case Hear(pcm=pcm) if session.commit_as is not None:
+                session.next_pcm += pcm
             case Hear(pcm=pcm):
                 session.pcm += pcm
             case CommitTurn(item_id=item_id):
+                # The rest of the last frame, and the silence after which the tokenizer has said all it knows.
+                fill = -len(session.pcm) % (2 * HEARD_SAMPLES)
+                session.pcm += bytes(fill + 2 * HEARD_SAMPLES * DELAY_TOKENS)
                 session.commit_as = item_id
             case DropTurn():
                 session.pcm.clear()
+                session.next_pcm.clear()
                 session.waiting_codes.clear()
                 if session.turn is not None:
                     conversation.remove(_OPEN_TURN)
@@ -125,17 +140,27 @@ class SpeechEngine:
                 session.asked.append((command, self.clock()))
             case Cancel(response_id=response_id):
                 self._cancel(session, response_id)
-            case TruncateItem(item_id=item_id, audio_end_ms=end_ms):
-                conversation.truncate(item_id, end_ms)
-            case DeleteItem(item_id=item_id):
-                conversation.remove(item_id)
-            case AddText(item_id=item_id, role=role, text=text):
-                conversation.add_text(item_id, role, text)
-            case SetInstructions(text=text):
-                conversation.set_instructions(text)
+            case TruncateItem() | DeleteItem() | AddText() | SetInstructions():
+                session.edits.append(command)
+                self._edit(session)
             case CloseSession():
                 conversation.close()
                 del self._sessions[command.session_id]
+
+    def _edit(self, session: Session) -> None:
+        """Carry out the edits that wait, unless something is being generated: it would lose its place."""
+        conversation = session.conversation
+        while session.edits and not session.generating:
+            match session.edits.pop(0):
+                case TruncateItem(item_id=item_id, audio_end_ms=end_ms):
+                    conversation.truncate(item_id, end_ms)
+                case DeleteItem(item_id=item_id):
+                    conversation.remove(item_id)
+                case AddText(item_id=item_id, role=role, text=text):
+                    conversation.add_text(item_id, role, text)
+                case SetInstructions(text=text):
+                    session.instructions = text
+                    conversation.set_instructions(text)
 
     def _cancel(self, session: Session, response_id: str) -> None:
         session.asked = [(r, t) for r, t in session.asked if r.response_id != response_id]
@@ -162,22 +187,20 @@ class SpeechEngine:
     # --- hear ------------------------------------------------------------------------------------------------------
 
     def _can_hear(self, session: Session) -> bool:
-        return len(session.pcm) >= 2 * HEARD_SAMPLES or session.commit_as is not None
+        return len(session.pcm) >= 2 * HEARD_SAMPLES or (session.commit_as is not None and not session.generating)
 
     def _hear(self) -> None:
         """Tokenise whole frames of everybody's new audio, sessions with equally many together."""
         groups: dict[int, list[Session]] = {}
         for session in self._sessions.values():
-            if session.commit_as is not None:
-                fill = -len(session.pcm) % (2 * HEARD_SAMPLES)
-                session.pcm += bytes(fill + 2 * HEARD_SAMPLES * DELAY_TOKENS)
             frames = len(session.pcm) // (2 * HEARD_SAMPLES)
             if frames:
                 groups.setdefault(frames, []).append(session)
         for frames, sessions in groups.items():
             self._tokenise(frames, sessions)
         for session in self._sessions.values():
-            if session.commit_as is not None and session.answer is None:
+            self._edit(session)
+            if session.commit_as is not None and not session.generating:
                 self._commit(session)
 
     @torch.inference_mode()
@@ -198,7 +221,7 @@ class SpeechEngine:
             del session.pcm[:size]
             session.heard_frames += frames
             session.waiting_codes += [self.model.layout.heard_start + c for c in codes[i].tolist()]
-            if session.answer is None and session.transcribing is None:
+            if not session.generating:
                 self._prefill(session)
 
     def _prefill(self, session: Session) -> None:
@@ -211,11 +234,10 @@ class SpeechEngine:
         session.waiting_codes = []
 
     def _commit(self, session: Session) -> None:
-        if session.transcribing is not None:
-            return
         self._prefill(session)
         turn, item_id = session.turn, session.commit_as
         session.turn, session.commit_as = None, None
+        session.pcm, session.next_pcm = session.next_pcm, session.pcm
         if turn is None or item_id is None:
             return
         turn.item_id = item_id
@@ -229,7 +251,7 @@ class SpeechEngine:
     # --- think -----------------------------------------------------------------------------------------------------
 
     def _can_begin(self, session: Session) -> bool:
-        return bool(session.asked) and session.answer is None and session.transcribing is None and not session.commit_as
+        return bool(session.asked) and not session.generating and session.commit_as is None
 
     def _begin(self) -> None:
         """Start the answers whose turn it is."""
@@ -238,6 +260,8 @@ class SpeechEngine:
                 continue
             request, asked_at_s = session.asked.pop(0)
             conversation, sequence = session.conversation, session.conversation.sequence
+            if request.instructions is not None:
+                conversation.set_instructions(request.instructions)
             cached_text, cached_audio = conversation.count(sequence.tokens[: sequence.cached])
             item = conversation.open_item(request.item_id, "<assistant>", "<speech>" if request.speak else "<text>")
             text, audio = conversation.count(sequence.tokens)
@@ -365,6 +389,8 @@ class SpeechEngine:
         session.answer, session.voice = None, None
         if answer.item.tokens[-1] != conversation.control("<end>"):
             conversation.extend(answer.item, [conversation.control("<end>")])
+        if answer.request.instructions is not None:  # they held for this answer only
+            conversation.set_instructions(session.instructions)
         answer.timings_ms["done"] = 1000 * (self.clock() - answer.asked_at_s)
         text, audio = conversation.count(answer.item.tokens[2:])
         usage = Usage(answer.input_text, answer.input_audio, answer.cached_text, answer.cached_audio, text, audio)
