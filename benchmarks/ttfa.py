@@ -23,8 +23,8 @@ def percentiles(values: list[float]) -> dict[str, float]:
     if not values:
         return {}
     ordered = sorted(values)
-    at = lambda share: ordered[min(len(ordered) - 1, int(share * len(ordered)))]  # noqa: E731
-    return {"median": round(statistics.median(ordered), 1), "p90": round(at(0.9), 1), "p99": round(at(0.99), 1)}
+    high = {f"p{share}": ordered[min(len(ordered) - 1, share * len(ordered) // 100)] for share in (90, 99)}
+    return {name: round(value, 1) for name, value in ({"median": statistics.median(ordered)} | high).items()}
 
 
 def summary(turns: list[Turn]) -> dict[str, Any]:

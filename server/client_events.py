@@ -3,6 +3,8 @@
 import base64
 import binascii
 import json
+import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -94,14 +96,35 @@ _KINDS: dict[str, type[ClientEvent]] = {
 }
 
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _finite(number: str) -> float:
+    """A number, or one of the constants that Python reads and JSON does not have."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ClientError(f"expected finite numbers, got {number[:40]}", "invalid_json")
+    return value
+
+
+def _nested_deeper(value: Any, levels: int) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(levels == 0 or _nested_deeper(child, levels - 1) for child in children)
+
+
 def read(frame: str | bytes) -> dict[str, Any]:
     """A frame as a JSON object with a string `type`. Raises `ClientError`."""
     try:
-        value = json.loads(frame)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = frame if isinstance(frame, str) else frame.decode()
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()  # half of a pair is no text and cannot be passed on
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number of thousands of digits
         raise ClientError(f"expected a JSON object, got something that is not JSON: {error}", "invalid_json") from error
     if not isinstance(value, dict):
         raise ClientError(f"expected a JSON object, got {type(value).__name__}", "invalid_event")
+    if _nested_deeper(value, LIMITS.json_depth):
+        raise ClientError(f"expected at most {LIMITS.json_depth} levels of nesting, got more", "invalid_json")
     if not isinstance(value.get("type"), str):
         raise ClientError(f"expected a string in 'type', got {value.get('type')!r}", "invalid_event", "type")
     return value

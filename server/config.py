@@ -31,6 +31,8 @@ class Limits:
 
     append_bytes: int = 15 * 1024 * 1024
     frame_bytes: int = 32 * 1024 * 1024
+    json_depth: int = 64
+    """How deeply a client event may be nested; deeper ones could not be echoed."""
     commit_ms: int = 100
     """The shortest turn that can be committed."""
     kept_audio_bytes: int = 64 * 1024 * 1024

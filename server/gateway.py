@@ -14,18 +14,20 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
+from server.audio import Samples
 from server.config import LIMITS, ServerConfig
 from server.engine.interface import SpeechEngine
 from server.engine.messages import CloseSession, OpenSession
 from server.errors import EngineUnavailable
 from server.ids import new_id
 from server.session import Output, Session
-from server.turn_detection import VoiceActivity, VoiceActivityNetwork
+from server.turn_detection import WINDOW_SAMPLES, VoiceActivity, VoiceActivityNetwork
 
 _log = logging.getLogger("antiphon.gateway")
 _KEY_PROTOCOL = "openai-insecure-api-key."
-_NORMAL, _POLICY, _OVERLOADED = 1000, 1008, 1013
+_NORMAL, _POLICY, _FAILED, _OVERLOADED = 1000, 1008, 1011, 1013
 _TICK_S = 0.25
+_FAREWELL_S = 1.0  # for the events that wait when a session fails
 
 
 class Connection:
@@ -54,11 +56,22 @@ class Connection:
             failures = [r for r in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(r, BaseException)]
             with contextlib.suppress(EngineUnavailable):
                 self._engine.send(CloseSession(session_id))
-        for failure in failures:
-            if isinstance(failure, EngineUnavailable):
-                raise failure
-            if not isinstance(failure, WebSocketDisconnect | asyncio.CancelledError):
-                _log.error("session %s failed", session_id, exc_info=failure)
+        faults = [f for f in failures if not isinstance(f, WebSocketDisconnect | asyncio.CancelledError)]
+        for fault in faults:
+            if isinstance(fault, EngineUnavailable):
+                await self._say_farewell()
+                raise fault
+            _log.error("session %s failed", session_id, exc_info=fault)
+        if faults:
+            await self._say_farewell()
+            await _close(self._socket, _FAILED, "internal error")
+
+    async def _say_farewell(self) -> None:
+        """Send what still waits, among it the error that says why."""
+        with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+            async with asyncio.timeout(_FAREWELL_S):
+                while not self._outgoing.empty():
+                    await self._socket.send_text(self._outgoing.get_nowait())
 
     def _pass_on(self, output: Output) -> None:
         for command in output.commands:
@@ -75,12 +88,22 @@ class Connection:
             output, samples = self._session.client_frame(frame)
             self._pass_on(output)
             if samples is not None:
-                for probability in self._activity.push(samples):
-                    self._pass_on(self._session.speech_window(probability))
+                await self._detect(samples)
+
+    async def _detect(self, samples: Samples) -> None:
+        """Window by window, so that a long frame neither merges turns nor keeps other sessions waiting."""
+        for first in range(0, len(samples), WINDOW_SAMPLES):
+            if first:
+                await asyncio.sleep(0)
+            piece = samples[first : first + WINDOW_SAMPLES]
+            self._pass_on(self._session.hear(piece))
+            for probability in self._activity.push(piece):
+                self._pass_on(self._session.speech_window(probability))
 
     async def _listen(self) -> None:
         async for event in self._engine.subscribe(self._session.id):
             self._pass_on(self._session.engine_event(event))
+        raise EngineUnavailable("the engine has ended")  # only its death ends the events of an open session
 
     async def _write(self) -> None:
         while True:
@@ -90,6 +113,12 @@ class Connection:
         while True:
             await asyncio.sleep(_TICK_S)
             self._pass_on(self._session.tick())
+
+
+async def _close(socket: WebSocket, code: int, reason: str) -> None:
+    """Close a socket that the client may have left already, which Starlette reports as a `RuntimeError`."""
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+        await socket.close(code, reason)
 
 
 def _key_of(socket: WebSocket) -> str:
@@ -142,7 +171,7 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
         try:
             await Connection(socket, engine, network, socket.query_params.get("model") or config.model_name).serve()
         except EngineUnavailable as error:
-            await socket.close(_OVERLOADED, str(error)[:120])
+            await _close(socket, _OVERLOADED, str(error)[:120])
 
     return app
 

@@ -80,13 +80,19 @@ class Response:
 
     def audio_delta(self, pcm: bytes) -> None:
         """More audio, PCM16 at the engine's rate."""
-        samples = self._resample(np.frombuffer(pcm, dtype=np.int16), False)
+        self._send_audio(self._resample(np.frombuffer(pcm, dtype=np.int16), False))
+
+    def _send_audio(self, samples: audio.Samples) -> None:
+        if not len(samples):
+            return
         data = base64.b64encode(audio.encode(samples, self._format.type)).decode()
         self._emit("response.output_audio.delta", **self._place, delta=data)
 
     def finish(self, status: str, details: Wire | None) -> None:
         """Everything from the last delta on."""
         if self.speaks:
+            if status in ("completed", "incomplete"):  # what the resampler still holds
+                self._send_audio(self._resample(np.zeros(0, dtype=np.int16), True))
             self._emit("response.output_audio.done", **self._place)
             self._emit("response.output_audio_transcript.done", **self._place, transcript=self._text)
             content = {"type": "output_audio", "transcript": self._text}

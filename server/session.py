@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from server import audio, client_events
+from server.audio import Samples
 from server.client_events import ClientEvent
 from server.config import LIMITS
 from server.engine.messages import (
@@ -48,7 +49,6 @@ Wire = dict[str, Any]
 # semantic_vad: the end-of-turn probability that ends a turn in a pause, and the pause that ends it anyway.
 _EAGERNESS = {"low": (0.9, 8000), "medium": (0.75, 4000), "auto": (0.75, 4000), "high": (0.5, 2000)}
 _SEMANTIC_THRESHOLD, _SEMANTIC_PADDING_MS, _SEMANTIC_MIN_PAUSE_MS = 0.5, 300, 96
-# The model's opinion arrives up to this much after the sound that it is about.
 _HEARD_BYTES_PER_MS = HEARD_HZ * 2 // 1000
 
 
@@ -90,6 +90,7 @@ class Session:
         self._resample = audio.resampler(24_000, HEARD_HZ)
         self._hysteresis: Hysteresis | None = Hysteresis(0.5, 500)
         self._windows = 0
+        self._windows_start_ms = 0  # where turn detection was switched on
         self._heard_ms = 0.0  # 16 kHz audio since the session began
         self._recent = bytearray()  # what was heard before speech began, as far back as the prefix padding
         self._turn = bytearray()  # 16 kHz audio of the open turn
@@ -106,8 +107,12 @@ class Session:
         self._emit("session.created", session=self._session_object())
         return self._take()
 
-    def client_frame(self, frame: str | bytes) -> tuple[Output, np.ndarray[Any, np.dtype[np.int16]] | None]:
-        """A frame from the client. Also returns new 16 kHz audio if turn detection wants to see it."""
+    def client_frame(self, frame: str | bytes) -> tuple[Output, Samples | None]:
+        """A frame from the client. Also returns new 16 kHz audio if turn detection is on.
+
+        The caller then goes through that audio in pieces of at most one window: `hear` with each piece, then
+        `speech_window` if the piece completed one. So turns begin and end where they do, however long a frame is.
+        """
         event_id: str | None = None
         samples = None
         try:
@@ -118,9 +123,14 @@ class Session:
             self._emit("error", error=wire_error(error, event_id))
         return self._take(), samples
 
+    def hear(self, samples: Samples) -> Output:
+        """The next piece of the audio that `client_frame` returned."""
+        self._hear(samples)
+        return self._take()
+
     def speech_window(self, probability: float) -> Output:
         """Turn detection's probability of speech in the next 32 ms window."""
-        start_ms = self._windows * WINDOW_MS
+        start_ms = self._windows_start_ms + self._windows * WINDOW_MS
         self._windows += 1
         if self._hysteresis is None:
             return self._take()
@@ -187,7 +197,7 @@ class Session:
 
     # --- client events ---------------------------------------------------------------------------------------------
 
-    def _client_event(self, event: ClientEvent) -> "np.ndarray[Any, np.dtype[np.int16]] | None":
+    def _client_event(self, event: ClientEvent) -> Samples | None:
         match event:
             case client_events.Append():
                 return self._append(event)
@@ -203,6 +213,8 @@ class Session:
                 self._emit("conversation.item.retrieved", item=self._with_audio(self._item(item_id, "retrieve")))
             case client_events.ItemDelete(item_id=item_id):
                 self._item(item_id, "delete")
+                if self._response is not None and self._response.item_id == item_id:
+                    self._cancel_by_client(None)
                 self._order.remove(item_id)
                 del self._items[item_id]
                 self._command(DeleteItem(self.id, item_id))
@@ -233,6 +245,7 @@ class Session:
 
     def _set_turn_detection(self) -> None:
         detection = self.config.audio.input.turn_detection
+        was_on = self._hysteresis is not None
         speaking = self._hysteresis is not None and self._hysteresis.speaking
         if isinstance(detection, ServerVad):
             self._hysteresis = Hysteresis(detection.threshold, detection.silence_duration_ms)
@@ -240,17 +253,25 @@ class Session:
             self._hysteresis = Hysteresis(_SEMANTIC_THRESHOLD, _EAGERNESS[detection.eagerness][1])
         else:
             self._hysteresis = None
+        if not was_on:
+            self._windows, self._windows_start_ms = 0, round(self._heard_ms)
         if speaking:  # what was heard of the turn stays in the buffer
             if self._hysteresis is not None:
                 self._hysteresis.speaking = True
         elif self._hysteresis is None:
             self._recent.clear()
 
-    def _append(self, event: client_events.Append) -> "np.ndarray[Any, np.dtype[np.int16]] | None":
+    def _append(self, event: client_events.Append) -> Samples | None:
         samples = audio.decode(client_events.audio_bytes(event), self.config.audio.input.format.type)
         heard = self._resample(samples, False)
-        self._heard_ms += 1000 * len(heard) / HEARD_HZ
-        data = heard.tobytes()
+        if self._hysteresis is not None:
+            return heard
+        self._hear(heard)
+        return None
+
+    def _hear(self, samples: Samples) -> None:
+        self._heard_ms += 1000 * len(samples) / HEARD_HZ
+        data = samples.tobytes()
         if self._hysteresis is None or self._hysteresis.speaking:
             self._turn += data
             self._command(Hear(self.id, data))
@@ -259,16 +280,24 @@ class Session:
             # Keep the padding, and what turn detection needs to make up its mind.
             keep = _HEARD_BYTES_PER_MS * (self._padding_ms() + 4 * WINDOW_MS) + len(data)
             del self._recent[: max(0, len(self._recent) - keep)]
-        return heard if self._hysteresis is not None else None
+
+    def _end_of_input(self) -> Samples:
+        """What the resampler still holds when a manual turn ends; the next turn begins with none of it."""
+        tail = self._resample(np.zeros(0, dtype=np.int16), True)
+        self._resample = audio.resampler(audio.RATE_HZ[self.config.audio.input.format.type], HEARD_HZ)
+        return tail
 
     def _padding_ms(self) -> int:
         detection = self.config.audio.input.turn_detection
         return detection.prefix_padding_ms if isinstance(detection, ServerVad) else _SEMANTIC_PADDING_MS
 
     def _commit_by_client(self) -> None:
+        if self._hysteresis is None:
+            self._hear(self._end_of_input())
         if not self._turn and self._recent:  # turn detection has heard nothing; the client knows better
             self._turn = bytearray(self._recent)
-            self._command(Hear(self.id, bytes(self._recent)))
+            self._recent.clear()
+            self._command(Hear(self.id, bytes(self._turn)))
         length_ms = len(self._turn) / _HEARD_BYTES_PER_MS
         if length_ms < LIMITS.commit_ms:
             raise ClientError(
@@ -281,6 +310,8 @@ class Session:
         self._commit(self._turn_item_id or new_id("item"))
 
     def _clear(self) -> None:
+        if self._hysteresis is None:
+            self._heard_ms += 1000 * len(self._end_of_input()) / HEARD_HZ
         self._turn.clear()
         self._recent.clear()
         self._turn_item_id = None
@@ -526,7 +557,11 @@ class Session:
         wire = item.wire
         if not item.pcm or not wire.get("content"):
             return wire
-        content = wire["content"][0] | {"audio": base64.b64encode(item.pcm).decode()}
+        heard = wire["role"] == "user"
+        shape = self.config.audio.input.format if heard else self.config.audio.output.format
+        resample = audio.resampler(HEARD_HZ if heard else SPOKEN_HZ, audio.RATE_HZ[shape.type])
+        samples = resample(np.frombuffer(item.pcm, dtype="<i2"), True)
+        content = wire["content"][0] | {"audio": base64.b64encode(audio.encode(samples, shape.type)).decode()}
         return wire | {"content": [content, *wire["content"][1:]]}
 
     def _forget_old_audio(self) -> None:

@@ -45,12 +45,15 @@ class Driver:
         return [e["type"] for e in output.events]
 
     def send(self, kind: str, **fields: Any) -> list[str]:
-        output, _ = self.session.client_frame(json.dumps({"type": kind, **fields}))
-        return self._note(output)
+        return self._frame(json.dumps({"type": kind, **fields}))
+
+    def _frame(self, text: str) -> list[str]:
+        output, samples = self.session.client_frame(text)
+        kinds = self._note(output)
+        return kinds if samples is None else kinds + self._note(self.session.hear(samples))
 
     def frame(self, text: str) -> dict[str, Any]:
-        output, _ = self.session.client_frame(text)
-        self._note(output)
+        self._frame(text)
         return self.events[-1]
 
     def append(self, ms: int, level: int = 0) -> list[str]:
@@ -367,3 +370,97 @@ def test_after_the_idle_timeout_the_model_speaks_up(driver: Driver) -> None:
     assert driver._note(driver.session.tick()) == []
     driver.now_s += 2
     assert driver._note(driver.session.tick()) == ["input_audio_buffer.timeout_triggered", *COMMITTED, *BEGIN]
+
+
+def _heard_ms(commands: list[Command]) -> float:
+    return sum(len(c.pcm) for c in commands if isinstance(c, Hear)) / 32
+
+
+def test_the_shortest_turn_may_be_committed_and_nothing_shorter(driver: Driver) -> None:
+    driver.manual()
+    driver.append(99)
+    assert driver.send("input_audio_buffer.commit") == ["error"]
+    driver.append(1)
+    assert driver.send("input_audio_buffer.commit") == COMMITTED
+
+
+def test_a_manual_turn_is_heard_to_its_last_sample(driver: Driver) -> None:
+    driver.manual()
+    for _ in range(25):
+        driver.append(20, 1000)
+    driver.send("input_audio_buffer.commit")
+    assert _heard_ms(driver.commands) == 500
+
+
+def test_nothing_of_a_cleared_turn_is_heard_in_the_next(driver: Driver) -> None:
+    driver.manual()
+    driver.append(500, 10_000)
+    driver.send("input_audio_buffer.clear")
+    before = len(driver.commands)
+    driver.append(500, 0)
+    driver.send("input_audio_buffer.commit")
+    heard = b"".join(c.pcm for c in driver.commands[before:] if isinstance(c, Hear))
+    assert np.abs(np.frombuffer(heard, dtype="<i2").astype(int)).max() <= 2  # dither
+
+
+def test_audio_is_committed_once(driver: Driver) -> None:
+    driver.append(300)
+    assert driver.send("input_audio_buffer.commit") == COMMITTED
+    driver.send("input_audio_buffer.commit")
+    assert driver.event("error")["error"]["code"] == "input_audio_buffer_commit_empty"
+
+
+def test_two_utterances_in_one_frame_are_two_turns(driver: Driver) -> None:
+    probabilities = [SILENT] * 10 + [LOUD] * 30 + [SILENT] * 30 + [LOUD] * 30 + [SILENT] * 30
+    pcm = np.full(24 * 32 * len(probabilities), 1000, dtype="<i2").tobytes()
+    frame = json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(pcm).decode()})
+    output, samples = driver.session.client_frame(frame)
+    driver._note(output)
+    assert samples is not None
+    turns, before = [], len(driver.commands)
+    for i in range(len(samples) // 512):
+        driver._note(driver.session.hear(samples[512 * i : 512 * i + 512]))
+        driver._note(driver.session.speech_window(probabilities[i]))
+        if any(isinstance(c, CommitTurn) for c in driver.commands[before:]):
+            turns.append(_heard_ms(driver.commands[before:]))
+            before = len(driver.commands)
+    assert turns == [pytest.approx(300 + 30 * 32 + 500, abs=32)] * 2
+
+
+def test_positions_count_what_was_sent_while_turn_detection_was_off(driver: Driver) -> None:
+    driver.manual()
+    driver.append(2000)
+    driver.send("input_audio_buffer.clear")
+    detection = {"type": "server_vad"}
+    driver.send("session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": detection}}})
+    driver.speech(640, LOUD)
+    assert driver.event("input_audio_buffer.speech_started")["audio_start_ms"] == 2000 - 300
+
+
+def test_deleting_the_answer_that_is_being_given_ends_it(driver: Driver) -> None:
+    driver.send("response.create")
+    ask = driver.last(Respond)
+    assert driver.send("conversation.item.delete", item_id=ask.item_id) == [*END, "conversation.item.deleted"]
+    assert driver.last(Cancel).response_id == ask.response_id
+    assert driver.answer() == []
+    assert driver.send("response.create") == BEGIN
+
+
+@pytest.mark.parametrize(("name", "bytes_per_ms"), [("audio/pcm", 48), ("audio/pcmu", 8), ("audio/pcma", 8)])
+def test_audio_is_spoken_to_its_last_sample_and_retrieved_as_on_the_wire(
+    driver: Driver, name: str, bytes_per_ms: int
+) -> None:
+    driver.manual()
+    driver.append(500, 1000)
+    driver.send("input_audio_buffer.commit")
+    shape = {"format": {"type": name}}
+    driver.send("session.update", session={"type": "realtime", "audio": {"input": shape, "output": shape}})
+    driver.send("response.create")
+    driver.answer()  # 100 ms of audio
+    deltas = [e["delta"] for e in driver.events if e["type"] == "response.output_audio.delta"]
+    assert sum(len(base64.b64decode(d)) for d in deltas) == 100 * bytes_per_ms
+    assert all(deltas)
+    for item_id, ms in ((driver.last(CommitTurn).item_id, 500), (driver.last(Respond).item_id, 100)):
+        driver.send("conversation.item.retrieve", item_id=item_id)
+        content = driver.event("conversation.item.retrieved")["item"]["content"][0]
+        assert len(base64.b64decode(content["audio"])) == ms * bytes_per_ms

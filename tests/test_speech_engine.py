@@ -5,6 +5,7 @@ import pytest
 from model.audio_detokenizer import TOKEN_SAMPLES
 from model.audio_tokenizer import DELAY_TOKENS
 from model.checkpoint import SpeechModel
+from server.engine import worker
 from server.engine.conversation import Item
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
@@ -216,3 +217,11 @@ def test_a_conversation_longer_than_the_context_forgets_its_beginning(engine: Sp
         assert isinstance(events[-1], ResponseDone)
         assert events[-1].status in ("completed", "incomplete")
     assert len(_tokens(engine)) < CONFIG.length
+
+
+def test_a_command_that_breaks_the_engine_fails_its_own_session_alone(engine: SpeechEngine) -> None:
+    engine.receive(OpenSession("b"))
+    [failed] = worker.receive(engine, AddText("b", "q", "user", "half a pair: \ud800"))
+    assert isinstance(failed, SessionFailed)
+    assert failed.session_id == "b"
+    assert isinstance(_ask(engine, "a", 1)[-1], ResponseDone)

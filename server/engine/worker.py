@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
@@ -20,7 +21,11 @@ from server.engine.messages import (
     OpenSession,
     Respond,
     ResponseDone,
+    SessionFailed,
 )
+
+if TYPE_CHECKING:  # importing it loads torch, which only the child process may pay for
+    from server.engine.speech_engine import SpeechEngine
 
 _log = logging.getLogger("antiphon.engine")
 READY = "ready"
@@ -44,12 +49,23 @@ def run(pipe: Connection, model_dir: Path, config: EngineConfig, threads: int) -
     try:
         while True:
             for command in _commands(pipe, wait=not engine.has_work):
-                engine.receive(command)
+                if failures := receive(engine, command):
+                    pipe.send(failures)
             events = engine.step()
             if events:
                 pipe.send(events)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         _log.info("the gateway closed the pipe")
+
+
+def receive(engine: "SpeechEngine", command: Command) -> list[Event]:
+    """Carry out a command. One that breaks the engine's code fails its own session, never the process."""
+    try:
+        engine.receive(command)
+    except Exception:  # noqa: BLE001 - the outermost edge of one command
+        _log.exception("session %s: %s failed", command.session_id, type(command).__name__)
+        return [SessionFailed(command.session_id, f"the engine failed on {type(command).__name__}; its log says why")]
+    return []
 
 
 def _commands(pipe: Connection, wait: bool) -> Iterable[Command]:
@@ -59,7 +75,7 @@ def _commands(pipe: Connection, wait: bool) -> Iterable[Command]:
         yield pipe.recv()
 
 
-def warm_up(engine: "SpeechEngine") -> None:  # type: ignore[name-defined]  # noqa: F821
+def warm_up(engine: "SpeechEngine") -> None:
     """One short exchange, so that the first real one finds pages, threads and kernels ready."""
     started = time.perf_counter()
     engine.receive(OpenSession("warm-up"))
