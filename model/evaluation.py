@@ -23,7 +23,8 @@ from tqdm import tqdm
 from model.checkpoint import EMBEDDED, load
 from model.training import dialogues, voices
 from model.training.corpus import HEARD_HZ, SPOKEN_HZ, Line, speak
-from model.training.dialogues import HELDOUT, SKILLS, Dialogue, normalise
+from model.training.dialogues import SKILLS
+from model.training.turns import HELDOUT, Dialogue, normalise
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
     AudioDelta,
@@ -83,7 +84,7 @@ def converse(engine: SpeechEngine, dialogue: Dialogue, voice: str, temperature: 
     engine.receive(OpenSession("eval"))
     turns, spent_s = [], 0.0
     for i, turn in enumerate(dialogue.turns):
-        pcm = speak(Line(turn.question, voice, "question", 1.0, HEARD_HZ)).tobytes()
+        pcm = speak(Line(turn.question, voice, "question", 1.0, HEARD_HZ))[0].tobytes()
         started = time.perf_counter()
         engine.receive(Hear("eval", pcm))
         engine.receive(CommitTurn("eval", f"q{i}"))

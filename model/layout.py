@@ -1,6 +1,7 @@
 """The one vocabulary and the one sequence: which token ids mean what, and in which order they may come.
 
     <system> text <end> <user> h h h … <end> <transcript> t t <end> <assistant> <speech> t t t t s×8 t t t s×8 … <end>
+    … <assistant> <call> name {"argument": 1} <end> <result> text <end> <assistant> <speech> …
 
 Text pieces come first, then control tokens, heard codes and spoken codes. Pure data and arithmetic; no torch.
 """
@@ -20,6 +21,8 @@ CONTROLS = (
     "<end>",
     "<text_end>",
     "<listen>",
+    "<call>",
+    "<result>",
 )
 
 

@@ -16,8 +16,10 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "TextTokenizer":
-        """Read `tokenizer.json`."""
-        return cls(Tokenizer.from_file(str(path)))
+        """Read `tokenizer.json`; control tokens that are newer than the file get the ids that follow."""
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.add_special_tokens(list(CONTROLS))
+        return cls(tokenizer)
 
     @classmethod
     def train(cls, texts: Iterable[str], pieces: int) -> "TextTokenizer":

@@ -35,6 +35,10 @@ class Limits:
     """How deeply a client event may be nested; deeper ones could not be echoed."""
     commit_ms: int = 100
     """The shortest turn that can be committed."""
+    turn_ms: int = 120_000
+    """The longest turn: more would not fit into the model's context."""
+    detached_responses: int = 4
+    """Responses outside the conversation that one session may have at once."""
     kept_audio_bytes: int = 64 * 1024 * 1024
     """Input audio kept for `conversation.item.retrieve`; the oldest is forgotten first."""
     session_s: int = 60 * 60

@@ -3,6 +3,7 @@
 AntiphonError
 ├── ClientError            the client sent something that cannot be done; the session goes on
 ├── EngineFull             no free slot
+├── SessionLost            the engine has no such session any more
 ├── SequenceTooLong        a conversation would outgrow the model's context
 └── EngineUnavailable      the engine's process did not start, or died
 """
@@ -30,6 +31,10 @@ class ClientError(AntiphonError):
 
 class EngineFull(AntiphonError):
     code = "server_overloaded"
+
+
+class SessionLost(AntiphonError):
+    code = "session_lost"
 
 
 class SequenceTooLong(AntiphonError):

@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
 
 from server.audio import Samples
 from server.config import LIMITS, ServerConfig
 from server.engine.interface import SpeechEngine
 from server.engine.messages import CloseSession, OpenSession
-from server.errors import EngineUnavailable
+from server.errors import EngineUnavailable, SessionLost
 from server.ids import new_id
 from server.session import Output, Session
 from server.turn_detection import WINDOW_SAMPLES, VoiceActivity, VoiceActivityNetwork
@@ -58,7 +58,7 @@ class Connection:
                 self._engine.send(CloseSession(session_id))
         faults = [f for f in failures if not isinstance(f, WebSocketDisconnect | asyncio.CancelledError)]
         for fault in faults:
-            if isinstance(fault, EngineUnavailable):
+            if isinstance(fault, EngineUnavailable | SessionLost):
                 await self._say_farewell()
                 raise fault
             _log.error("session %s failed", session_id, exc_info=fault)
@@ -102,7 +102,10 @@ class Connection:
 
     async def _listen(self) -> None:
         async for event in self._engine.subscribe(self._session.id):
-            self._pass_on(self._session.engine_event(event))
+            output = self._session.engine_event(event)
+            self._pass_on(output)
+            if output.closes:
+                raise SessionLost("the engine has no place for this session; try again later")
         raise EngineUnavailable("the engine has ended")  # only its death ends the events of an open session
 
     async def _write(self) -> None:
@@ -145,8 +148,11 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
     app = FastAPI(title="Antiphon", lifespan=lifespan)
 
     @app.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
+    async def health(response: Response) -> dict[str, str]:
+        if engine.alive:
+            return {"status": "ok"}
+        response.status_code = 503
+        return {"status": "the engine has ended"}
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -170,7 +176,7 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
             return
         try:
             await Connection(socket, engine, network, socket.query_params.get("model") or config.model_name).serve()
-        except EngineUnavailable as error:
+        except (EngineUnavailable, SessionLost) as error:
             await _close(socket, _OVERLOADED, str(error)[:120])
 
     return app

@@ -18,11 +18,21 @@ Wire = dict[str, Any]
 
 
 class Response:
-    """Say what happened, in order: `begin`, any number of deltas, `finish`."""
+    """Say what happened, in order: `begin`, then deltas or a function call, then `finish`.
 
-    def __init__(self, request: ResponseConfig, session: SessionConfig, emit: Callable[..., None]) -> None:
+    `opened` is told of the item as soon as there is one: with tools, not before the model has chosen what to do.
+    """
+
+    def __init__(
+        self,
+        request: ResponseConfig,
+        session: SessionConfig,
+        emit: Callable[..., None],
+        opened: Callable[[Wire], str | None],
+        conversation_id: str | None,
+    ) -> None:
         self.id, self.item_id = new_id("resp"), new_id("item")
-        self._emit = emit
+        self._emit, self._opened = emit, opened
         modalities = request.output_modalities or session.output_modalities
         self.speaks = modalities == ["audio"]
         limit = request.max_output_tokens or session.max_output_tokens
@@ -30,25 +40,20 @@ class Response:
         output = session.audio.output
         self._format = request.audio.output.format or output.format
         self._resample = audio.resampler(SPOKEN_HZ, audio.RATE_HZ[self._format.type])
-        self.usage: Usage | None = None
+        self.usage = Usage()
         self.timings_ms: dict[str, float] = {}
         self._text = ""
         self._place = {"response_id": self.id, "item_id": self.item_id, "output_index": 0, "content_index": 0}
-        self.item: Wire = {
-            "id": self.item_id,
-            "object": "realtime.item",
-            "type": "message",
-            "status": "in_progress",
-            "role": "assistant",
-            "content": [],
-        }
+        self._item: Wire | None = None
+        self._previous: str | None = None
+        self.in_conversation = conversation_id is not None
         self._wire: Wire = {
             "id": self.id,
             "object": "realtime.response",
             "status": "in_progress",
             "status_details": None,
             "output": [],
-            "conversation_id": None,
+            "conversation_id": conversation_id,
             "output_modalities": modalities,
             "max_output_tokens": limit,
             "audio": {
@@ -58,28 +63,49 @@ class Response:
             "usage": None,
         }
 
+    def begin(self) -> None:
+        """The response exists."""
+        self._emit("response.created", response=dict(self._wire))
+        self._emit("rate_limits.updated", rate_limits=[])
+
+    def _open(self, fields: Wire) -> None:
+        item = {"id": self.item_id, "object": "realtime.item", "status": "in_progress", **fields}
+        self._item = item
+        self._previous = self._opened(item)
+        self._emit("response.output_item.added", response_id=self.id, output_index=0, item=dict(item))
+        if self.in_conversation:
+            self._emit("conversation.item.added", previous_item_id=self._previous, item=dict(item))
+
+    def _close(self, complete: bool) -> None:
+        assert self._item is not None
+        self._item["status"] = "completed" if complete else "incomplete"
+        if self.in_conversation:
+            self._emit("conversation.item.done", previous_item_id=self._previous, item=dict(self._item))
+        self._emit("response.output_item.done", response_id=self.id, output_index=0, item=dict(self._item))
+
+    # --- a message -------------------------------------------------------------------------------------------------
+
+    def open_message(self) -> None:
+        """The answer is a message; does nothing if it is open already."""
+        if self._item is None:
+            self._open({"type": "message", "role": "assistant", "content": []})
+            self._emit("response.content_part.added", **self._place, part=self._part())
+
     def _part(self) -> Wire:
         if self.speaks:
             return {"type": "audio", "transcript": self._text}
         return {"type": "text", "text": self._text}
 
-    def begin(self, previous_item_id: Callable[[], str | None]) -> None:
-        """Everything up to the first delta."""
-        self._previous = previous_item_id()
-        self._emit("response.created", response=dict(self._wire))
-        self._emit("rate_limits.updated", rate_limits=[])
-        self._emit("response.output_item.added", response_id=self.id, output_index=0, item=dict(self.item))
-        self._emit("conversation.item.added", previous_item_id=self._previous, item=dict(self.item))
-        self._emit("response.content_part.added", **self._place, part=self._part())
-
     def text_delta(self, text: str) -> None:
         """More text: the transcript of the audio, or the answer itself."""
+        self.open_message()
         self._text += text
         kind = "response.output_audio_transcript.delta" if self.speaks else "response.output_text.delta"
         self._emit(kind, **self._place, delta=text)
 
     def audio_delta(self, pcm: bytes) -> None:
         """More audio, PCM16 at the engine's rate."""
+        self.open_message()
         self._send_audio(self._resample(np.frombuffer(pcm, dtype=np.int16), False))
 
     def _send_audio(self, samples: audio.Samples) -> None:
@@ -88,8 +114,8 @@ class Response:
         data = base64.b64encode(audio.encode(samples, self._format.type)).decode()
         self._emit("response.output_audio.delta", **self._place, delta=data)
 
-    def finish(self, status: str, details: Wire | None) -> None:
-        """Everything from the last delta on."""
+    def _close_message(self, status: str) -> None:
+        assert self._item is not None
         if self.speaks:
             if status in ("completed", "incomplete"):  # what the resampler still holds
                 self._send_audio(self._resample(np.zeros(0, dtype=np.int16), True))
@@ -100,16 +126,35 @@ class Response:
             self._emit("response.output_text.done", **self._place, text=self._text)
             content = {"type": "output_text", "text": self._text}
         self._emit("response.content_part.done", **self._place, part=self._part())
-        self.item["status"] = "completed" if status == "completed" else "incomplete"
-        self.item["content"] = [content]
-        self._emit("conversation.item.done", previous_item_id=self._previous, item=dict(self.item))
-        self._emit("response.output_item.done", response_id=self.id, output_index=0, item=dict(self.item))
-        self._wire |= {"status": status, "status_details": details, "output": [dict(self.item)], "usage": self._usage()}
+        self._item["content"] = [content]
+        self._close(status == "completed")
+
+    # --- a function call -------------------------------------------------------------------------------------------
+
+    def call(self, name: str, arguments: str) -> None:
+        """The answer is a function call."""
+        call_id = new_id("call")
+        self._open({"type": "function_call", "call_id": call_id, "name": name, "arguments": ""})
+        assert self._item is not None
+        place = {"response_id": self.id, "item_id": self.item_id, "output_index": 0, "call_id": call_id}
+        self._emit("response.function_call_arguments.delta", **place, delta=arguments)
+        self._emit("response.function_call_arguments.done", **place, name=name, arguments=arguments)
+        self._item["arguments"] = arguments
+        self._close(True)
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def finish(self, status: str, details: Wire | None) -> None:
+        """Everything from the last delta on."""
+        if self._item is not None and self._item["type"] == "message":
+            self._close_message(status)
+        output = [] if self._item is None else [dict(self._item)]
+        self._wire |= {"status": status, "status_details": details, "output": output, "usage": self._usage()}
         # An extra field, which stock clients ignore: how long each stage took.
         self._emit("response.done", response=dict(self._wire) | {"timings_ms": self.timings_ms})
 
     def _usage(self) -> Wire:
-        used = self.usage or Usage()
+        used = self.usage
         cached = {"text_tokens": used.cached_text, "audio_tokens": used.cached_audio, "image_tokens": 0}
         return {
             "total_tokens": used.input_text + used.input_audio + used.output_text + used.output_audio,

@@ -4,19 +4,18 @@ the client and commands for the engine come out.
 No sockets, no asyncio, no torch, and no clock but the one it is given; a test drives it with plain calls.
 """
 
-import base64
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from server import audio, client_events
+from model.prompt import Tool, system_text
+from server import audio, client_events, items
 from server.audio import Samples
 from server.client_events import ClientEvent
 from server.config import LIMITS
 from server.engine.messages import (
+    FRAME_MS,
     HEARD_HZ,
     SPOKEN_HZ,
     AddText,
@@ -24,14 +23,18 @@ from server.engine.messages import (
     Cancel,
     Command,
     CommitTurn,
+    Context,
     DeleteItem,
     DropTurn,
     Event,
+    FunctionCall,
     Hear,
     Respond,
+    ResponseBegun,
     ResponseDone,
     SessionFailed,
     SetInstructions,
+    SetTruncation,
     TextDelta,
     TranscriptDelta,
     TranscriptDone,
@@ -40,25 +43,22 @@ from server.engine.messages import (
 )
 from server.errors import AntiphonError, ClientError, wire_error
 from server.ids import new_id
+from server.input_audio import BYTES_PER_MS, InputAudio
+from server.items import Item, Items
 from server.response import Response
-from server.session_config import ResponseConfig, SemanticVad, ServerVad, SessionConfig, updated
-from server.turn_detection import WINDOW_MS, Hysteresis, SpeechStarted, SpeechStopped
+from server.session_config import (
+    ChosenTool,
+    FunctionTool,
+    ResponseConfig,
+    RetentionRatio,
+    ServerVad,
+    SessionConfig,
+    Tools,
+    updated,
+)
+from server.turn_detection import SpeechStarted, SpeechStopped
 
 Wire = dict[str, Any]
-
-# semantic_vad: the end-of-turn probability that ends a turn in a pause, and the pause that ends it anyway.
-_EAGERNESS = {"low": (0.9, 8000), "medium": (0.75, 4000), "auto": (0.75, 4000), "high": (0.5, 2000)}
-_SEMANTIC_THRESHOLD, _SEMANTIC_PADDING_MS, _SEMANTIC_MIN_PAUSE_MS = 0.5, 300, 96
-_HEARD_BYTES_PER_MS = HEARD_HZ * 2 // 1000
-
-
-@dataclass(slots=True)
-class Item:
-    """A conversation item: what the wire shows, and the audio behind it."""
-
-    wire: Wire
-    pcm: bytes = b""
-    audio_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -67,6 +67,8 @@ class Output:
 
     events: list[Wire] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
+    closes: bool = False
+    """The session is over: the engine has no place for it."""
 
 
 class Session:
@@ -79,24 +81,16 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
-        self.id, self.model = session_id, model
+        self.id, self.model, self.conversation_id = session_id, model, new_id("conv")
         self._clock = clock
         self._expires_at = int(unix_time()) + LIMITS.session_s
         self.config = SessionConfig()
-        self._items: dict[str, Item] = {}
-        self._order: list[str] = []
+        self._items = Items()
         self._out = Output()
         self._response: Response | None = None
-        self._resample = audio.resampler(24_000, HEARD_HZ)
-        self._hysteresis: Hysteresis | None = Hysteresis(0.5, 500)
-        self._windows = 0
-        self._windows_start_ms = 0  # where turn detection was switched on
-        self._heard_ms = 0.0  # 16 kHz audio since the session began
-        self._recent = bytearray()  # what was heard before speech began, as far back as the prefix padding
-        self._turn = bytearray()  # 16 kHz audio of the open turn
+        self._detached: dict[str, Response] = {}
+        self._input = InputAudio(self.config.audio.input)
         self._turn_item_id: str | None = None
-        self._spoke_up = False
-        self._probability = 0.0
         self._idle_from_s: float | None = None
         self._audio_was_sent = False
 
@@ -125,47 +119,35 @@ class Session:
 
     def hear(self, samples: Samples) -> Output:
         """The next piece of the audio that `client_frame` returned."""
-        self._hear(samples)
+        try:
+            self._hear(samples)
+        except ClientError as error:
+            self._emit("error", error=wire_error(error))
         return self._take()
 
     def speech_window(self, probability: float) -> Output:
         """Turn detection's probability of speech in the next 32 ms window."""
-        start_ms = self._windows_start_ms + self._windows * WINDOW_MS
-        self._windows += 1
-        if self._hysteresis is None:
-            return self._take()
-        change = self._hysteresis.push(probability, start_ms)
-        if isinstance(change, SpeechStarted):
-            self._speech_started(change.at_ms)
-        elif isinstance(change, SpeechStopped):
-            self._speech_stopped(change.at_ms)
-        else:
-            self._semantic_end(start_ms + WINDOW_MS)
+        match self._input.window(probability):
+            case SpeechStarted(at_ms=at_ms):
+                self._speech_started(at_ms)
+            case SpeechStopped(at_ms=at_ms):
+                self._speech_stopped(at_ms)
         return self._take()
 
     def engine_event(self, event: Event) -> Output:
         """Something happened in the engine. Events of responses that are over are dropped."""
         match event:
-            case TurnProbability(probability=probability):
-                self._probability = probability
+            case TurnProbability(probability=probability, heard_ms=heard_ms):
+                self._input.opinion(probability, heard_ms)
             case TranscriptDelta(item_id=item_id, text=text):
                 if self.config.audio.input.transcription is not None and item_id in self._items:
-                    self._emit(
-                        "conversation.item.input_audio_transcription.delta",
-                        item_id=item_id,
-                        content_index=0,
-                        delta=text,
-                    )
+                    kind = "conversation.item.input_audio_transcription.delta"
+                    self._emit(kind, item_id=item_id, content_index=0, delta=text)
             case TranscriptDone():
                 self._transcribed(event)
-            case SessionFailed(message=message):
-                self._emit("error", error=wire_error(AntiphonError(message)))
-                if self._response is not None:
-                    self._finish(
-                        "failed",
-                        {"type": "failed", "error": {"type": "server_error", "code": "engine", "message": message}},
-                    )
-            case TextDelta() | AudioDelta() | ResponseDone():
+            case SessionFailed():
+                self._failed(event)
+            case ResponseBegun() | TextDelta() | FunctionCall() | AudioDelta() | ResponseDone():
                 self._response_event(event)
         return self._take()
 
@@ -177,22 +159,23 @@ class Session:
             timeout_ms is not None
             and self._idle_from_s is not None
             and self._response is None
-            and not (self._hysteresis and self._hysteresis.speaking)
+            and not self._input.speaking
             and 1000 * (self._clock() - self._idle_from_s) >= timeout_ms
         ):
             self._idle_from_s = None
             item_id = new_id("item")
-            end_ms = round(self._heard_ms)
+            end_ms = round(self._input.heard_ms)
             self._emit(
                 "input_audio_buffer.timeout_triggered",
                 audio_start_ms=max(0, end_ms - timeout_ms),
                 audio_end_ms=end_ms,
                 item_id=item_id,
             )
-            self._turn = bytearray(self._recent or bytes(_HEARD_BYTES_PER_MS * 200))
-            self._command(Hear(self.id, bytes(self._turn)))
+            heard = self._input.take_recent() or bytes(BYTES_PER_MS * 200)
+            self._input.turn = bytearray(heard)
+            self._command(Hear(self.id, heard))
             self._commit(item_id)
-            self._respond(ResponseConfig(), None)
+            self._respond(ResponseConfig())
         return self._take()
 
     # --- client events ---------------------------------------------------------------------------------------------
@@ -200,29 +183,36 @@ class Session:
     def _client_event(self, event: ClientEvent) -> Samples | None:
         match event:
             case client_events.Append():
-                return self._append(event)
+                samples = self._input.decode(client_events.audio_bytes(event))
+                if self._input.detects:
+                    return samples
+                self._hear(samples)
             case client_events.SessionUpdate(session=patch):
                 self._update(patch)
             case client_events.Commit():
                 self._commit_by_client()
             case client_events.Clear():
-                self._clear()
+                self._input.clear()
+                self._turn_item_id = None
+                self._command(DropTurn(self.id))
+                self._emit("input_audio_buffer.cleared")
             case client_events.ItemCreate(item=item, previous_item_id=previous):
                 self._create_item(item, previous)
             case client_events.ItemRetrieve(item_id=item_id):
-                self._emit("conversation.item.retrieved", item=self._with_audio(self._item(item_id, "retrieve")))
+                found = self._items.get(item_id, "retrieve")
+                heard, spoken = self.config.audio.input.format.type, self.config.audio.output.format.type
+                self._emit("conversation.item.retrieved", item=items.with_audio(found, heard, spoken))
             case client_events.ItemDelete(item_id=item_id):
-                self._item(item_id, "delete")
+                self._items.get(item_id, "delete")
                 if self._response is not None and self._response.item_id == item_id:
                     self._cancel_by_client(None)
-                self._order.remove(item_id)
-                del self._items[item_id]
+                self._items.remove(item_id)
                 self._command(DeleteItem(self.id, item_id))
                 self._emit("conversation.item.deleted", item_id=item_id)
             case client_events.ItemTruncate():
                 self._truncate(event)
-            case client_events.ResponseCreate(response=request, event_id=event_id):
-                self._respond(request, event_id)
+            case client_events.ResponseCreate(response=request):
+                self._respond(request)
             case client_events.ResponseCancel(response_id=response_id):
                 self._cancel_by_client(response_id)
         return None
@@ -234,122 +224,80 @@ class Session:
             raise ClientError(
                 "expected the voice to stay once audio was sent", "cannot_update_voice", "session.audio.output.voice"
             )
+        if config.type != self.config.type and len(self._items):
+            raise ClientError(
+                f"expected session.type '{self.config.type}' once a conversation has begun, got '{config.type}'",
+                "invalid_value",
+                "session.type",
+            )
         old, self.config = self.config, config
-        if config.instructions != old.instructions:
-            self._command(SetInstructions(self.id, config.instructions))
-        if config.audio.input.format != old.audio.input.format:
-            self._resample = audio.resampler(audio.RATE_HZ[config.audio.input.format.type], HEARD_HZ)
-        if config.audio.input.turn_detection != old.audio.input.turn_detection:
-            self._set_turn_detection()
+        if (config.instructions, config.tools) != (old.instructions, old.tools):
+            self._command(SetInstructions(self.id, _system_text(config.instructions, config.tools)))
+        if config.truncation != old.truncation:
+            self._command(_truncation(self.id, config))
+        self._input.configure(config.audio.input)
         self._emit("session.updated", session=self._session_object())
 
-    def _set_turn_detection(self) -> None:
-        detection = self.config.audio.input.turn_detection
-        was_on = self._hysteresis is not None
-        speaking = self._hysteresis is not None and self._hysteresis.speaking
-        if isinstance(detection, ServerVad):
-            self._hysteresis = Hysteresis(detection.threshold, detection.silence_duration_ms)
-        elif isinstance(detection, SemanticVad):
-            self._hysteresis = Hysteresis(_SEMANTIC_THRESHOLD, _EAGERNESS[detection.eagerness][1])
-        else:
-            self._hysteresis = None
-        if not was_on:
-            self._windows, self._windows_start_ms = 0, round(self._heard_ms)
-        if speaking:  # what was heard of the turn stays in the buffer
-            if self._hysteresis is not None:
-                self._hysteresis.speaking = True
-        elif self._hysteresis is None:
-            self._recent.clear()
-
-    def _append(self, event: client_events.Append) -> Samples | None:
-        samples = audio.decode(client_events.audio_bytes(event), self.config.audio.input.format.type)
-        heard = self._resample(samples, False)
-        if self._hysteresis is not None:
-            return heard
-        self._hear(heard)
-        return None
-
     def _hear(self, samples: Samples) -> None:
-        self._heard_ms += 1000 * len(samples) / HEARD_HZ
-        data = samples.tobytes()
-        if self._hysteresis is None or self._hysteresis.speaking:
-            self._turn += data
+        data = self._input.hear(samples)
+        if len(self._input.turn) > LIMITS.turn_ms * BYTES_PER_MS:
+            self._input.clear()
+            self._command(DropTurn(self.id))
+            raise ClientError(
+                f"expected a turn of at most {LIMITS.turn_ms} ms; the input audio buffer was cleared",
+                "input_audio_buffer_too_long",
+                "audio",
+            )
+        if data:
             self._command(Hear(self.id, data))
-        else:
-            self._recent += data
-            # Keep the padding, and what turn detection needs to make up its mind.
-            keep = _HEARD_BYTES_PER_MS * (self._padding_ms() + 4 * WINDOW_MS) + len(data)
-            del self._recent[: max(0, len(self._recent) - keep)]
-
-    def _end_of_input(self) -> Samples:
-        """What the resampler still holds when a manual turn ends; the next turn begins with none of it."""
-        tail = self._resample(np.zeros(0, dtype=np.int16), True)
-        self._resample = audio.resampler(audio.RATE_HZ[self.config.audio.input.format.type], HEARD_HZ)
-        return tail
-
-    def _padding_ms(self) -> int:
-        detection = self.config.audio.input.turn_detection
-        return detection.prefix_padding_ms if isinstance(detection, ServerVad) else _SEMANTIC_PADDING_MS
 
     def _commit_by_client(self) -> None:
-        if self._hysteresis is None:
-            self._hear(self._end_of_input())
-        if not self._turn and self._recent:  # turn detection has heard nothing; the client knows better
-            self._turn = bytearray(self._recent)
-            self._recent.clear()
-            self._command(Hear(self.id, bytes(self._turn)))
-        length_ms = len(self._turn) / _HEARD_BYTES_PER_MS
+        if not self._input.detects:
+            self._hear(self._input.end_of_input())
+        if not self._input.turn and self._input.recent:  # turn detection has heard nothing; the client knows better
+            self._command(Hear(self.id, self._input.take_recent()))
+        length_ms = len(self._input.turn) / BYTES_PER_MS
         if length_ms < LIMITS.commit_ms:
             raise ClientError(
                 f"Error committing input audio buffer: buffer too small. Expected at least {LIMITS.commit_ms}ms "
                 f"of audio, but buffer only has {length_ms:.2f}ms of audio.",
                 "input_audio_buffer_commit_empty",
             )
-        if self._hysteresis is not None and self._hysteresis.speaking:
-            self._hysteresis.stop()
+        self._input.stop()
         self._commit(self._turn_item_id or new_id("item"))
 
-    def _clear(self) -> None:
-        if self._hysteresis is None:
-            self._heard_ms += 1000 * len(self._end_of_input()) / HEARD_HZ
-        self._turn.clear()
-        self._recent.clear()
-        self._turn_item_id = None
-        if self._hysteresis is not None and self._hysteresis.speaking:
-            self._hysteresis.stop()
-        self._command(DropTurn(self.id))
-        self._emit("input_audio_buffer.cleared")
-
     def _create_item(self, wire: Wire, previous: str | None) -> None:
-        item_id = wire.get("id") or new_id("item")
-        if not isinstance(item_id, str):
-            raise ClientError(f"expected item.id to be a string, got {item_id!r}", "invalid_type", "item.id")
+        new = items.parse(wire)
+        item_id: str = new.wire["id"]
         if item_id in self._items:
             raise ClientError(f"expected a new item.id, got {item_id!r}, which exists", "invalid_value", "item.id")
-        role, text = _text_of(wire)
-        wire = wire | {"id": item_id, "object": "realtime.item", "status": "completed"}
-        at_end = (
-            previous is None
-            or (bool(self._order) and previous == self._order[-1])
-            or (previous == "root" and not self._order)
-        )
-        if not at_end:
-            if previous != "root" and previous not in self._items:
-                raise ClientError(
-                    f"expected previous_item_id to be an item of this conversation, got {previous!r}",
-                    "invalid_value",
-                    "previous_item_id",
-                )
+        place = self._items.place(previous)
+        at_end = place == len(self._items)
+        if new.pcm is not None:
+            self._create_spoken(new.wire, new.pcm, at_end)
+            return
+        after = None if at_end else "" if previous == items.FRONT else previous
+        self._add(Item(new.wire), AddText(self.id, item_id, new.role, new.text, after), place)
+        self._emit("conversation.item.done", previous_item_id=self._items.before(item_id), item=new.wire)
+
+    def _create_spoken(self, wire: Wire, data: bytes, at_end: bool) -> None:
+        """An item of audio: it is heard as if it had been said now."""
+        if not at_end or self._input.turn:
             raise ClientError(
-                "expected an item at the end of the conversation; this server does not insert items yet",
-                "unsupported_operation",
+                "expected an audio item at the end of the conversation, while nothing is being said",
+                "invalid_value",
                 "previous_item_id",
             )
-        self._add(Item(wire), AddText(self.id, item_id, role, text))
-        self._emit("conversation.item.done", previous_item_id=self._before(item_id), item=wire)
+        shape = self.config.audio.input.format.type
+        resample = audio.resampler(audio.RATE_HZ[shape], HEARD_HZ)
+        pcm = resample(audio.decode(data, shape), True).tobytes()
+        self._command(Hear(self.id, pcm))
+        item = Item(wire, pcm, len(pcm) // BYTES_PER_MS)
+        self._add(item, CommitTurn(self.id, item.id))
+        self._emit("conversation.item.done", previous_item_id=self._items.before(item.id), item=wire)
 
     def _truncate(self, event: client_events.ItemTruncate) -> None:
-        item = self._item(event.item_id, "truncate")
+        item = self._items.get(event.item_id, "truncate")
         content = item.wire.get("content") or [{}]
         if item.wire.get("role") != "assistant" or content[0].get("type") != "output_audio":
             raise ClientError(
@@ -372,57 +320,39 @@ class Session:
         )
 
     def _cancel_by_client(self, response_id: str | None) -> None:
-        response = self._response
+        detached = self._detached.get(response_id or "")
+        response = detached or self._response
         if response is None or response_id not in (None, response.id):
             raise ClientError("Cancellation failed: no active response found", "response_cancel_not_active")
         self._command(Cancel(self.id, response.id))
-        self._finish("cancelled", {"type": "cancelled", "reason": "client_cancelled"})
+        self._finish(response, "cancelled", {"type": "cancelled", "reason": "client_cancelled"})
 
     # --- turns -----------------------------------------------------------------------------------------------------
 
     def _speech_started(self, at_ms: int) -> None:
-        start_ms = max(0, at_ms - self._padding_ms())
-        wanted = int((self._heard_ms - start_ms) * _HEARD_BYTES_PER_MS) // 2 * 2
-        self._turn = bytearray(self._recent[max(0, len(self._recent) - wanted) :])
-        self._recent.clear()
+        start_ms = self._input.begin_turn(at_ms)
         self._turn_item_id = new_id("item")
-        self._probability = 0.0
         self._idle_from_s = None
         self._emit("input_audio_buffer.speech_started", audio_start_ms=start_ms, item_id=self._turn_item_id)
         detection = self.config.audio.input.turn_detection
         if self._response is not None and detection is not None and detection.interrupt_response:
             self._command(Cancel(self.id, self._response.id))
-            self._finish("cancelled", {"type": "cancelled", "reason": "turn_detected"})
-        self._command(Hear(self.id, bytes(self._turn)))
-
-    def _semantic_end(self, now_ms: int) -> None:
-        """End the turn in a pause if the model thinks that it is over."""
-        detection = self.config.audio.input.turn_detection
-        if not isinstance(detection, SemanticVad) or self._hysteresis is None:
-            return
-        quiet_since_ms = self._hysteresis.quiet_since_ms
-        if quiet_since_ms is None or now_ms - quiet_since_ms < _SEMANTIC_MIN_PAUSE_MS:
-            return
-        if self._probability >= _EAGERNESS[detection.eagerness][0]:
-            self._speech_stopped(self._hysteresis.stop().at_ms)
+            self._finish(self._response, "cancelled", {"type": "cancelled", "reason": "turn_detected"})
+        self._command(Hear(self.id, bytes(self._input.turn)))
 
     def _speech_stopped(self, at_ms: int) -> None:
         item_id = self._turn_item_id or new_id("item")
         self._emit("input_audio_buffer.speech_stopped", audio_end_ms=at_ms, item_id=item_id)
         self._commit(item_id)
         detection = self.config.audio.input.turn_detection
-        if (
-            detection is not None
-            and detection.create_response
-            and self.config.type == "realtime"
-            and self._response is None
-        ):
-            self._respond(ResponseConfig(), None)
+        wanted = detection is not None and detection.create_response and self.config.type == "realtime"
+        if wanted and self._response is None:
+            self._respond(ResponseConfig())
 
     def _commit(self, item_id: str) -> None:
-        pcm = bytes(self._turn)
-        self._turn, self._turn_item_id = bytearray(), None
-        previous = self._order[-1] if self._order else None
+        pcm = self._input.take_turn()
+        self._turn_item_id = None
+        previous = self._items.last_id
         self._emit("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous)
         wire = {
             "id": item_id,
@@ -432,12 +362,12 @@ class Session:
             "role": "user",
             "content": [{"type": "input_audio", "transcript": None}],
         }
-        self._add(Item(wire, pcm, len(pcm) // _HEARD_BYTES_PER_MS), CommitTurn(self.id, item_id))
+        self._add(Item(wire, pcm, len(pcm) // BYTES_PER_MS), CommitTurn(self.id, item_id))
         self._emit("conversation.item.done", previous_item_id=previous, item=wire)
-        self._forget_old_audio()
+        self._items.forget_old_audio()
 
     def _transcribed(self, event: TranscriptDone) -> None:
-        item = self._items.get(event.item_id)
+        item = self._items.find(event.item_id)
         if item is None:
             return
         item.wire["content"][0]["transcript"] = event.text
@@ -459,122 +389,144 @@ class Session:
 
     # --- responses -------------------------------------------------------------------------------------------------
 
-    def _respond(self, request: ResponseConfig, event_id: str | None) -> None:
+    def _respond(self, request: ResponseConfig) -> None:
         if self.config.type == "transcription":
             raise ClientError(
                 "expected a realtime session; transcription sessions make no responses", "invalid_event", "type"
             )
-        if self._response is not None:
+        detached = request.conversation == "none"
+        if request.input is not None and not detached:
+            raise ClientError(
+                "expected response.input together with conversation 'none'", "invalid_value", "response.input"
+            )
+        if self._response is not None and not detached:
             raise ClientError(
                 f"Conversation already has an active response in progress: {self._response.id}. "
                 "Wait until the response is finished before creating a new one.",
                 "conversation_already_has_active_response",
             )
-        if request.conversation == "none" or request.input is not None:
+        if detached and len(self._detached) >= LIMITS.detached_responses:
             raise ClientError(
-                "expected conversation 'auto' without input: responses outside the conversation are not supported yet",
-                "unsupported_operation",
+                f"expected at most {LIMITS.detached_responses} responses outside the conversation at once",
+                "rate_limit_exceeded",
                 "response.conversation",
             )
-        self._response = Response(request, self.config, self._emit)
-        self._idle_from_s = None
-        self._response.begin(self._before_new)
-        item_id = self._response.item_id
-        self._items[item_id] = Item(self._response.item)
-        self._order.append(item_id)
+        tools = self.config.tools if request.tools is None else request.tools
+        calls = _calls(request.tool_choice or self.config.tool_choice, tools)
+        context = self._context(request) if detached else None
+        conversation_id = None if detached else self.conversation_id
+        response = Response(request, self.config, self._emit, self._opened, conversation_id)
+        response.begin()
+        if detached:
+            self._detached[response.id] = response
+        else:
+            self._response, self._idle_from_s = response, None
+        if calls == "none":
+            response.open_message()
+        instructions = None
+        if request.instructions is not None or request.tools is not None:
+            own = self.config.instructions if request.instructions is None else request.instructions
+            instructions = _system_text(own, tools)
         self._command(
             Respond(
                 self.id,
-                self._response.id,
-                item_id,
-                speak=self._response.speaks,
-                max_tokens=self._response.max_tokens,
-                instructions=request.instructions,
+                response.id,
+                response.item_id,
+                speak=response.speaks,
+                max_tokens=response.max_tokens,
+                instructions=instructions,
+                calls=calls,
+                context=context,
             )
         )
 
-    def _response_event(self, event: TextDelta | AudioDelta | ResponseDone) -> None:
+    def _context(self, request: ResponseConfig) -> tuple[Context, ...]:
+        """What a response outside the conversation is about."""
+        if request.input is None:
+            return tuple(Context(item_id=item.id) for item in self._items)
+        found = []
+        for i, part in enumerate(request.input):
+            where = f"response.input[{i}]"
+            if part.get("type") == "item_reference":
+                found.append(Context(item_id=self._items.get(str(part.get("id")), "reference").id))
+                continue
+            new = items.parse(part, where)
+            if new.pcm is not None:
+                raise ClientError("expected text, or audio as an item_reference", "invalid_value", f"{where}.content")
+            found.append(Context(new.role, new.text))
+        return tuple(found)
+
+    def _opened(self, wire: Wire) -> str | None:
+        """A response has opened its item; returns the item before it."""
+        if self._response is None or wire["id"] != self._response.item_id:
+            return None
+        self._items.add(Item(wire))
+        return self._items.before(wire["id"])
+
+    def _response_event(self, event: ResponseBegun | TextDelta | FunctionCall | AudioDelta | ResponseDone) -> None:
         response = self._response
         if response is None or event.response_id != response.id:
+            response = self._detached.get(event.response_id)
+        if response is None:
             return
         match event:
-            case TextDelta(text=text):
+            case ResponseBegun(usage=usage):
+                response.usage = usage
+            case TextDelta(text=text, tokens=tokens):
+                response.usage = replace(response.usage, output_text=response.usage.output_text + tokens)
                 response.text_delta(text)
+            case FunctionCall(name=name, arguments=arguments):
+                response.call(name, arguments)
             case AudioDelta(pcm=pcm):
                 self._audio_was_sent = True
-                self._items[response.item_id].pcm += pcm
-                self._items[response.item_id].audio_ms += 1000 * len(pcm) // (2 * SPOKEN_HZ)
+                frames = len(pcm) * 1000 // (2 * SPOKEN_HZ * FRAME_MS)
+                response.usage = replace(response.usage, output_audio=response.usage.output_audio + frames)
                 response.audio_delta(pcm)
+                item = self._items.find(response.item_id)
+                if item is not None:
+                    item.pcm += pcm
+                    item.audio_ms += 1000 * len(pcm) // (2 * SPOKEN_HZ)
             case ResponseDone(status=status):
                 response.usage, response.timings_ms = event.usage, event.timings_ms
                 details: Wire | None = None
                 if status == "incomplete":
                     details = {"type": "incomplete", "reason": "max_output_tokens"}
                 elif status == "failed":
-                    details = {
-                        "type": "failed",
-                        "error": {"type": "server_error", "code": "engine", "message": event.error},
-                    }
-                self._finish(status, details)
+                    details = _failure("engine", event.error or "the engine could not answer")
+                self._finish(response, status, details)
 
-    def _finish(self, status: str, details: Wire | None) -> None:
-        """Close the active response, whatever it has said so far."""
-        if self._response is None:
-            return
-        response, self._response = self._response, None
+    def _failed(self, event: SessionFailed) -> None:
+        error = AntiphonError(event.message)
+        error.code = event.code
+        self._emit("error", error=wire_error(error))
+        for response in [r for r in (self._response, *self._detached.values()) if r is not None]:
+            self._finish(response, "failed", _failure(event.code, event.message))
+        self._out.closes = self._out.closes or event.fatal
+
+    def _finish(self, response: Response, status: str, details: Wire | None) -> None:
+        """Close a response, whatever it has said so far."""
+        if response is self._response:
+            self._response = None
+        self._detached.pop(response.id, None)
         response.finish(status, details)
-        item = self._items.get(response.item_id)
+        item = self._items.find(response.item_id)
         playing_s = (item.audio_ms if item else 0) / 1000
         self._idle_from_s = self._clock() + playing_s
 
     # --- items and output ------------------------------------------------------------------------------------------
 
-    def _before_new(self) -> str | None:
-        return self._order[-1] if self._order else None
-
-    def _before(self, item_id: str) -> str | None:
-        index = self._order.index(item_id)
-        return self._order[index - 1] if index else None
-
-    def _add(self, item: Item, command: Command) -> None:
-        item_id = item.wire["id"]
-        self._items[item_id] = item
-        self._order.append(item_id)
+    def _add(self, item: Item, command: Command, place: int | None = None) -> None:
+        self._items.add(item, place)
         self._command(command)
-        self._emit("conversation.item.added", previous_item_id=self._before(item_id), item=item.wire)
-
-    def _item(self, item_id: str, verb: str) -> Item:
-        item = self._items.get(item_id)
-        if item is None:
-            raise ClientError(
-                f"expected item_id to be an item of this conversation, got {item_id!r}",
-                f"item_{verb}_invalid_item_id",
-                "item_id",
-            )
-        return item
-
-    def _with_audio(self, item: Item) -> Wire:
-        wire = item.wire
-        if not item.pcm or not wire.get("content"):
-            return wire
-        heard = wire["role"] == "user"
-        shape = self.config.audio.input.format if heard else self.config.audio.output.format
-        resample = audio.resampler(HEARD_HZ if heard else SPOKEN_HZ, audio.RATE_HZ[shape.type])
-        samples = resample(np.frombuffer(item.pcm, dtype="<i2"), True)
-        content = wire["content"][0] | {"audio": base64.b64encode(audio.encode(samples, shape.type)).decode()}
-        return wire | {"content": [content, *wire["content"][1:]]}
-
-    def _forget_old_audio(self) -> None:
-        kept = 0
-        for item_id in reversed(self._order):
-            item = self._items[item_id]
-            kept += len(item.pcm)
-            if kept > LIMITS.kept_audio_bytes:
-                item.pcm = b""
+        self._emit("conversation.item.added", previous_item_id=self._items.before(item.id), item=item.wire)
 
     def _session_object(self) -> Wire:
-        fixed = {"id": self.id, "object": "realtime.session", "expires_at": self._expires_at}
-        return self.config.model_dump() | fixed | {"model": self.model}
+        shown = self.config.model_dump()
+        fixed = {"id": self.id, "expires_at": self._expires_at}
+        if self.config.type == "transcription":
+            heard = {"type": "transcription", "audio": {"input": shown["audio"]["input"]}, "include": shown["include"]}
+            return heard | fixed | {"object": "realtime.transcription_session"}
+        return shown | fixed | {"object": "realtime.session", "model": self.model}
 
     def _emit(self, kind: str, **fields: Any) -> None:
         self._out.events.append({"type": kind, "event_id": new_id("event"), **fields})
@@ -587,31 +539,36 @@ class Session:
         return out
 
 
-def _text_of(wire: Wire) -> tuple[str, str]:
-    """(role, text) of an item that a client created. Raises `ClientError`."""
-    if wire.get("type") != "message":
-        raise ClientError(
-            f"expected item.type 'message', got {wire.get('type')!r}; tool items are not supported yet",
-            "invalid_value",
-            "item.type",
-        )
-    role = wire.get("role")
-    wanted = {"system": ("input_text",), "user": ("input_text",), "assistant": ("output_text",)}.get(str(role))
-    if wanted is None:
-        raise ClientError(f"expected item.role system, user or assistant, got {role!r}", "invalid_value", "item.role")
-    content = wire.get("content")
-    if not isinstance(content, list) or not content:
-        raise ClientError(
-            f"expected item.content to be a list of parts, got {content!r}", "invalid_value", "item.content"
-        )
-    texts = []
-    for i, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind not in wanted or not isinstance(part.get("text"), str):
+def _failure(code: str, message: str) -> Wire:
+    """The `status_details` of a response that failed."""
+    return {"type": "failed", "error": {"type": "server_error", "code": code, "message": message}}
+
+
+def _system_text(instructions: str, tools: Tools) -> str:
+    """What the model reads of a session's instructions and function tools."""
+    functions = [t for t in tools if isinstance(t, FunctionTool)]
+    return system_text(
+        instructions, [Tool.from_schema(t.name, t.description or "", t.parameters or {}) for t in functions]
+    )
+
+
+def _calls(choice: str | ChosenTool, tools: Tools) -> str:
+    """`tool_choice` as the engine reads it, see `Respond.calls`. Raises `ClientError`."""
+    names = [t.name for t in tools if isinstance(t, FunctionTool)]
+    if isinstance(choice, ChosenTool):
+        if choice.name not in names:
             raise ClientError(
-                f"expected a part of type {wanted[0]} with a text, got type {kind!r}",
+                f"expected tool_choice.name to be one of the tools {names}, got {choice.name!r}",
                 "invalid_value",
-                f"item.content[{i}].type",
+                "tool_choice.name",
             )
-        texts.append(part["text"])
-    return str(role), " ".join(texts)
+        return f"={choice.name}"
+    return choice if names else "none"
+
+
+def _truncation(session_id: str, config: SessionConfig) -> SetTruncation:
+    truncation = config.truncation
+    if isinstance(truncation, RetentionRatio):
+        limits = truncation.token_limits
+        return SetTruncation(session_id, truncation.retention_ratio, limits.post_instructions if limits else None)
+    return SetTruncation(session_id, None if truncation == "disabled" else 0.5)

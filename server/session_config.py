@@ -83,6 +83,42 @@ class Audio(_Strict):
     output: AudioOutput = AudioOutput()
 
 
+class FunctionTool(_Strict):
+    type: Literal["function"]
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class McpTool(BaseModel):
+    """Accepted and shown; this server connects to no MCP server."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    type: Literal["mcp"]
+    server_label: str
+
+
+class ChosenTool(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+    type: Literal["function", "mcp"]
+    name: str | None = None
+
+
+Tools = list[Annotated[FunctionTool | McpTool, Field(discriminator="type")]]
+ToolChoice = Literal["auto", "none", "required"] | ChosenTool
+
+
+class TokenLimits(_Strict):
+    post_instructions: Annotated[int, Field(ge=0)] | None = None
+
+
+class RetentionRatio(_Strict):
+    type: Literal["retention_ratio"]
+    retention_ratio: Annotated[float, Field(ge=0, le=1)]
+    token_limits: TokenLimits | None = None
+
+
 MaxTokens = Annotated[int, Field(ge=1, le=4096)] | Literal["inf"]
 Modalities = Annotated[list[Literal["audio", "text"]], Field(min_length=1, max_length=1)]
 
@@ -96,12 +132,12 @@ class SessionConfig(_Strict):
     instructions: str = DEFAULT_INSTRUCTIONS
     audio: Audio = Audio()
     include: list[str] | None = None
-    tools: list[dict[str, Any]] = []
-    tool_choice: str | dict[str, Any] = "auto"
+    tools: Tools = []
+    tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool | None = None
     reasoning: dict[str, Any] | None = None
     max_output_tokens: MaxTokens = "inf"
-    truncation: str | dict[str, Any] = "auto"
+    truncation: Literal["auto", "disabled"] | RetentionRatio = "auto"
     tracing: str | dict[str, Any] | None = None
     prompt: dict[str, Any] | None = None
 
@@ -123,8 +159,8 @@ class ResponseConfig(_Strict):
     instructions: str | None = None
     output_modalities: Modalities | None = None
     audio: ResponseAudio = ResponseAudio()
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     reasoning: dict[str, Any] | None = None
     max_output_tokens: MaxTokens | None = None
@@ -156,9 +192,6 @@ def updated(config: SessionConfig, patch: Any) -> SessionConfig:
     if not isinstance(patch, dict):
         raise ClientError(f"expected session to be an object, got {type(patch).__name__}", "invalid_type", "session")
     patch = {k: v for k, v in patch.items() if k not in _OURS}
-    kind = patch.get("type", config.type)
-    if kind != config.type:
-        raise ClientError(f"expected session.type '{config.type}', got {kind!r}", "invalid_value", "session.type")
     patch.pop("model", None)  # fixed by the URL; clients repeat it in every update
     old = config.model_dump()
     for name in _CLEARED_BY_NULL:

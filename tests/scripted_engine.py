@@ -45,6 +45,10 @@ class ScriptedEngine:
     async def stop(self) -> None:
         self._alive = False
 
+    @property
+    def alive(self) -> bool:
+        return self._alive
+
     def send(self, command: Command) -> None:
         if not self._alive:
             raise EngineUnavailable("the scripted engine has died")
@@ -77,7 +81,7 @@ class ScriptedEngine:
         """End as a lost process ends: every session hears of it, and no further command is taken."""
         self._alive = False
         for session_id, inbox in self._inboxes.items():
-            inbox.put_nowait(SessionFailed(session_id, "the scripted engine has died"))
+            inbox.put_nowait(SessionFailed(session_id, "the scripted engine has died", "engine_unavailable"))
             inbox.put_nowait(None)
 
     def _answer(self, request: Respond) -> None:

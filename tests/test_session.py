@@ -332,7 +332,6 @@ BAD = {
     '{"type": "input_audio_buffer.commit"}': "input_audio_buffer_commit_empty",
     '{"type": "response.cancel"}': "response_cancel_not_active",
     '{"type": "session.update", "session": {"type": "realtime", "nonsense": 1}}': "unknown_parameter",
-    '{"type": "session.update", "session": {"type": "transcription"}}': "invalid_value",
     '{"type": "conversation.item.delete", "item_id": "none"}': "item_delete_invalid_item_id",
     '{"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": [{"type": "input_image"}]}}': "invalid_value",
 }

@@ -7,7 +7,8 @@ import pytest
 from model.checkpoint import SpeechModel
 from model.layout import TokenLayout, interleave
 from model.training import dialogues, voices
-from model.training.dialogues import HELDOUT, SKILLS, TRAIN
+from model.training.dialogues import SKILLS
+from model.training.turns import HELDOUT, TRAIN
 
 
 @pytest.mark.parametrize("text", ["hello there", "Ünïcödé 漢字 🙂", "line\nbreak\ttab", "<end> is only text"])

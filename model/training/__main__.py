@@ -4,7 +4,8 @@ corpus       texts -> speech in many voices
 tokenizer    the audio tokenizer, inside a recogniser
 speaker      the spoken codes and the detokenizer
 sequences    recordings -> codes
-transformer  everything at once
+text         the Transformer on typed dialogues
+transformer  the Transformer on everything at once
 export       the model directory
 """
 
@@ -18,71 +19,91 @@ import torch
 
 from model.audio_detokenizer import AudioDetokenizerConfig
 from model.audio_tokenizer import AudioTokenizerConfig
-from model.checkpoint import EMBEDDED, SpeechModel, save
+from model.checkpoint import EMBEDDED, SpeechModel, load, save
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
 from model.training import corpus, sequences, speaker, tokenizer, transformer
 from model.training.run import draw_curves
 from model.training.speaker import Speaker
 from model.training.tokenizer import Recogniser
+from model.training.transformer import Learner
 from model.transformer import TransformerConfig
 
-STAGES = ("corpus", "tokenizer", "speaker", "sequences", "transformer", "export")
+STAGES = ("corpus", "tokenizer", "speaker", "sequences", "text", "transformer", "export")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How much of everything."""
 
-    dialogues: int = 7000
-    heard_free: int = 4000
+    dialogues: int = 10_000
+    heard_free: int = 5000
     spoken_free: int = 2500
     tokenizer_steps: int = 3200
     speaker_steps: int = 1100
     heard_copies: int = 2
+    text_steps: int = 4000
     transformer_steps: int = 6000
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-3
 
 
-MIX = {"dialogue": 0.7, "typed": 0.12, "transcribe": 0.1, "aloud": 0.08}
+TEXT_MIX = {"typed": 0.5, "dialogue": 0.3, "aloud": 0.2}
+MIX = {"dialogue": 0.45, "written": 0.3, "typed": 0.05, "transcribe": 0.12, "aloud": 0.08}
 
 
 class Pipeline:
     """The stages of one recipe in one folder."""
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
-        self.data, self.runs, self.recipe = folder / "data", folder / "runs", recipe
+    def __init__(self, folder: Path, recipe: Recipe, start: SpeechModel | None) -> None:
+        self.data, self.runs, self.recipe, self.start = folder / "data", folder / "runs", recipe, start
         self.layout = TokenLayout()
 
     def corpus(self) -> None:
-        corpus.make(self.data / "heard", corpus.heard_lines(self.recipe.dialogues, self.recipe.heard_free))
-        corpus.make(self.data / "spoken", corpus.spoken_lines(self.recipe.dialogues, self.recipe.spoken_free))
+        heard = corpus.heard_lines(self.recipe.dialogues, self.recipe.heard_free)
+        spoken = corpus.spoken_lines(self.recipe.dialogues, self.recipe.spoken_free)
+        processes = torch.get_num_threads()
+        corpus.make(self.data / "heard", heard, processes)
+        corpus.make(self.data / "spoken", spoken, processes)
 
     def tokenizer(self) -> None:
-        tokenizer.train(self.data, self.runs / "tokenizer", self.recipe.tokenizer_steps)
+        net = Recogniser(AudioTokenizerConfig())
+        if self.start:
+            net.tokenizer.load_state_dict(self.start.tokenizer.state_dict())
+        tokenizer.train(self.data, self.runs / "tokenizer", net, self.recipe.tokenizer_steps)
         draw_curves(self.runs / "tokenizer", "audio tokenizer")
 
     def speaker(self) -> None:
-        speaker.train(self.data, self.runs / "speaker", self._recogniser(), self.recipe.speaker_steps)
+        net = Speaker(self._recogniser(), AudioDetokenizerConfig())
+        if self.start:
+            net.detokenizer.load_state_dict(self.start.detokenizer.state_dict())
+        speaker.train(self.data, self.runs / "speaker", net, self.recipe.speaker_steps)
         draw_curves(self.runs / "speaker", "spoken codes and detokenizer")
 
     def sequences(self) -> None:
-        sequences.encode_heard(self.data, self._recogniser(), self.recipe.heard_copies)
+        sequences.encode_heard(self.data, self._recogniser(), self.recipe.heard_copies, torch.get_num_threads())
         sequences.encode_spoken(self.data, self._speaker())
-        dialogues = corpus.training_dialogues(self.recipe.dialogues)
-        texts = [text for d in dialogues for t in d.turns for text in (t.question, t.answer)]
-        self._text_path.parent.mkdir(parents=True, exist_ok=True)
-        TextTokenizer.train(texts + corpus.free_sentences(20_000), self.layout.text).save(self._text_path)
+
+    def text(self) -> None:
+        """The Transformer without heard audio: what is right to answer, and how to say it, are learnt cheaper so."""
+        learner = Learner(self._config(), self.layout)
+        if self.start:
+            learner.read(self.start.transformer)
+        drawn = sequences.Sequences(
+            self.layout, self._text(), self.data, corpus.training_dialogues(self.recipe.dialogues)
+        )
+        drawn.heard.clear()
+        transformer.train(
+            self.runs / "text", learner, drawn, TEXT_MIX, self.recipe.text_steps, self.recipe.learning_rate
+        )
+        draw_curves(self.runs / "text", "Transformer, typed dialogues")
 
     def transformer(self) -> None:
-        drawn = sequences.Sequences(
-            self.data,
-            self.layout,
-            TextTokenizer.load(self._text_path),
-            corpus.training_dialogues(self.recipe.dialogues),
-            speak=True,
-        )
-        learner = transformer.Learner(self._config(), self.layout)
+        dialogues = corpus.training_dialogues(self.recipe.dialogues)
+        drawn = sequences.Sequences(self.layout, self._text(), self.data, dialogues)
+        learner = self._learner()
+        typed = Learner(self._config(), self.layout)
+        typed.load_state_dict(_weights(self.runs / "text"))
+        learner.begin_with(typed)
         transformer.train(
             self.runs / "transformer", learner, drawn, MIX, self.recipe.transformer_steps, self.recipe.learning_rate
         )
@@ -90,18 +111,27 @@ class Pipeline:
 
     def export(self, target: Path) -> None:
         """Write the model directory from the newest checkpoints."""
-        learner = transformer.Learner(self._config(), self.layout)
+        learner = self._learner()
         learner.load_state_dict(_weights(self.runs / "transformer"))
         voice = self._speaker()
         model = SpeechModel(
-            target.name,
-            self.layout,
-            TextTokenizer.load(self._text_path),
-            learner.export(),
-            self._recogniser().tokenizer,
-            voice.detokenizer,
+            target.name, self.layout, self._text(), learner.export(), self._recogniser().tokenizer, voice.detokenizer
         )
         save(target, model)
+
+    def _text(self) -> TextTokenizer:
+        """The text tokenizer: that of the model to begin with, or one made from the texts of the training."""
+        if self.start:
+            return self.start.text
+        if not self._text_path.exists():
+            self._text_path.parent.mkdir(parents=True, exist_ok=True)
+            dialogues = corpus.training_dialogues(self.recipe.dialogues)
+            texts = [text for d in dialogues for t in d.turns for text in (t.question, t.answer)]
+            TextTokenizer.train(texts + corpus.free_sentences(20_000), self.layout.text).save(self._text_path)
+        return TextTokenizer.load(self._text_path)
+
+    def _learner(self) -> Learner:
+        return Learner(self._config(), self.layout, self._recogniser().meanings())
 
     @property
     def _text_path(self) -> Path:
@@ -135,9 +165,10 @@ def main() -> None:
         "--folder", type=Path, default=Path("runs/nano"), help="recordings and checkpoints (default: %(default)s)"
     )
     parser.add_argument("--target", type=Path, default=EMBEDDED, help="model directory to write (default: %(default)s)")
+    parser.add_argument("--start", type=Path, help="model directory whose weights to begin with (default: random ones)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     defaults = Recipe()
-    for name in ("tokenizer_steps", "speaker_steps", "transformer_steps", "dialogues"):
+    for name in ("tokenizer_steps", "speaker_steps", "text_steps", "transformer_steps", "dialogues"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -145,9 +176,10 @@ def main() -> None:
         dialogues=options.dialogues,
         tokenizer_steps=options.tokenizer_steps,
         speaker_steps=options.speaker_steps,
+        text_steps=options.text_steps,
         transformer_steps=options.transformer_steps,
     )
-    pipeline = Pipeline(options.folder, recipe)
+    pipeline = Pipeline(options.folder, recipe, load(options.start) if options.start else None)
     for stage in options.stage or STAGES:
         started = time.perf_counter()
         if stage == "export":

@@ -5,6 +5,7 @@ recording). A shard is complete when its `.jsonl` exists, so a killed run resume
 """
 
 import json
+import multiprocessing
 import random
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import torchaudio.functional as AF
 from tqdm import tqdm
 
 from model.training import dialogues, voices
+from model.training.turns import TRAIN, Dialogue
 
 HEARD_HZ, SPOKEN_HZ = 16_000, 24_000
 _SHARD_RECORDINGS = 250
@@ -33,6 +35,8 @@ class Recording:
     start: int
     samples: int
     rate_hz: int
+    sounds: tuple[tuple[int, str], ...] = ()
+    """Where each sound begins (sample of this recording, name), where the synthesiser told."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,10 @@ def free_sentences(limit: int, seed: int = 7) -> list[str]:
     return ordered[:limit]
 
 
-def training_dialogues(count: int, seed: int = 1) -> list[dialogues.Dialogue]:
+def training_dialogues(count: int, seed: int = 1) -> list[Dialogue]:
     """The dialogues of the training split, the same ones for every stage."""
     rng = random.Random(seed)
-    return [dialogues.draw(rng, dialogues.TRAIN) for _ in range(count)]
+    return [dialogues.draw(rng, TRAIN) for _ in range(count)]
 
 
 def _tempo(rng: random.Random) -> float:
@@ -76,7 +80,7 @@ def _tempo(rng: random.Random) -> float:
 def heard_lines(dialogue_count: int, free_count: int) -> list[Line]:
     """Questions and free sentences, each in a voice drawn by weight."""
     rng = random.Random(2)
-    speakers = voices.of_split(dialogues.TRAIN)
+    speakers = voices.of_split(TRAIN)
     weights = [v.weight for v in speakers]
     texts = [(t.question, "question") for d in training_dialogues(dialogue_count) for t in d.turns]
     texts += [(s, "free") for s in free_sentences(free_count)]
@@ -97,46 +101,63 @@ def spoken_lines(dialogue_count: int, free_count: int) -> list[Line]:
 # --- speaking it ---------------------------------------------------------------------------------------------------
 
 
-def speak(line: Line) -> np.ndarray:
-    """int16 samples at the line's rate, silence at both ends cut to 50 ms, peak at -3 dB."""
-    samples, rate_hz = voices.voice(line.voice).speak(line.text, line.rate)
-    wave = torch.from_numpy(np.ascontiguousarray(samples))
-    wave = AF.resample(wave, rate_hz, line.rate_hz)
+def speak(line: Line) -> tuple[np.ndarray, tuple[tuple[int, str], ...]]:
+    """int16 samples at the line's rate, silence at both ends cut to 50 ms, peak at -3 dB; and its sounds."""
+    said = voices.voice(line.voice).speak(line.text, line.rate)
+    wave = AF.resample(torch.from_numpy(np.ascontiguousarray(said.samples)), said.rate_hz, line.rate_hz)
     loud = torch.nonzero(wave.abs() > 0.01 * wave.abs().max().clamp(min=1e-4)).flatten()
+    first = 0
     if loud.numel():
         pad = int(0.05 * line.rate_hz)
-        wave = wave[max(0, int(loud[0]) - pad) : int(loud[-1]) + pad]
+        first = max(0, int(loud[0]) - pad)
+        wave = wave[first : int(loud[-1]) + pad]
         wave = wave / wave.abs().max() * 0.708
-    return (wave * 32767).round().to(torch.int16).numpy()
+    sounds = tuple((round(at * line.rate_hz / said.rate_hz) - first, name) for at, name in said.sounds)
+    return (wave * 32767).round().to(torch.int16).numpy(), sounds
 
 
-def make(folder: Path, lines: list[Line]) -> None:
+def _make_shard(job: tuple[Path, list[Line]]) -> None:
+    index, lines = job
+    torch.set_num_threads(1)
+    rows, chunks, start = [], [], 0
+    for line in lines:
+        pcm, sounds = speak(line)
+        if len(pcm) < line.rate_hz // 5:  # a voice that could not say it
+            continue
+        rows.append(Recording(line.text, line.voice, line.kind, start, len(pcm), line.rate_hz, sounds))
+        chunks.append(pcm)
+        start += len(pcm)
+    np.concatenate(chunks).tofile(index.with_suffix(".i16"))
+    partial = index.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(asdict(r)) + "\n" for r in rows))
+    partial.rename(index)
+
+
+def make(folder: Path, lines: list[Line], processes: int) -> None:
     """Speak `lines` into the shards of `folder`; shards that exist are left as they are."""
     folder.mkdir(parents=True, exist_ok=True)
-    shards = range(0, len(lines), _SHARD_RECORDINGS)
-    for first in tqdm(shards, desc=f"speaking {folder.name}", unit="shard"):
-        name = folder / f"{first // _SHARD_RECORDINGS:05d}"
-        index = name.with_suffix(".jsonl")
-        if index.exists():
-            continue
-        rows, chunks, start = [], [], 0
-        for line in lines[first : first + _SHARD_RECORDINGS]:
-            pcm = speak(line)
-            if len(pcm) < line.rate_hz // 5:  # a voice that could not say it
-                continue
-            rows.append(Recording(line.text, line.voice, line.kind, start, len(pcm), line.rate_hz))
-            chunks.append(pcm)
-            start += len(pcm)
-        np.concatenate(chunks).tofile(name.with_suffix(".i16"))
-        partial = index.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(asdict(r)) + "\n" for r in rows))
-        partial.rename(index)
+    jobs = [
+        (folder / f"{first // _SHARD_RECORDINGS:05d}.jsonl", lines[first : first + _SHARD_RECORDINGS])
+        for first in range(0, len(lines), _SHARD_RECORDINGS)
+    ]
+    todo = [job for job in jobs if not job[0].exists()]
+    progress = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=f"speaking {folder.name}", unit="shard")
+    # Leaving the block ends the workers by force, which RHVoice's own thread needs.
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for _ in pool.imap_unordered(_make_shard, todo):
+            progress.update()
+    progress.close()
+
+
+def load_shard(index: Path) -> Iterator[tuple[Recording, np.ndarray]]:
+    """The recordings of one shard, as int16 views on the mapped file."""
+    pcm = np.memmap(index.with_suffix(".i16"), dtype=np.int16, mode="r")
+    for row in index.read_text().splitlines():
+        recording = Recording(**json.loads(row))
+        yield recording, pcm[recording.start : recording.start + recording.samples]
 
 
 def load(folder: Path) -> Iterator[tuple[Recording, np.ndarray]]:
-    """All recordings of the complete shards of `folder`, as int16 views on the mapped files."""
+    """All recordings of the complete shards of `folder`."""
     for index in sorted(folder.glob("*.jsonl")):
-        pcm = np.memmap(index.with_suffix(".i16"), dtype=np.int16, mode="r")
-        for row in index.read_text().splitlines():
-            recording = Recording(**json.loads(row))
-            yield recording, pcm[recording.start : recording.start + recording.samples]
+        yield from load_shard(index)

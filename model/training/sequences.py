@@ -4,7 +4,9 @@ A sequence is a list of token ids with, for each position, what its *next* token
 the question whether the turn is over. Dialogues are put together anew every time one is drawn.
 """
 
+import multiprocessing
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,15 +14,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import torchaudio.functional as AF
+from torch import Tensor
 from tqdm import tqdm
 
-from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES
+from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer
 from model.layout import TokenLayout, interleave
 from model.text_tokenizer import TextTokenizer
 from model.training import augment, corpus
-from model.training.dialogues import Dialogue, Turn
+from model.training.corpus import HEARD_HZ
+from model.training.dialogues import draw as draw_dialogue
 from model.training.speaker import LEAD_CUT_SAMPLES, Speaker, latents_of
 from model.training.tokenizer import Recogniser
+from model.training.turns import TRAIN, Dialogue, Turn
 
 NOTHING, TEXT, SPEECH, GOES_ON, IS_OVER = range(5)
 # The turn counts as over from this many tokens after the last sound.
@@ -51,25 +56,48 @@ class Sequence:
             self.targets.append(NOTHING)
 
 
+HeardRow = tuple[str, str, Tensor, int]  # text, kind, codes, the first code after the speech
+_CLEAN_SHARE = 0.35
+_HEARD_BATCH = 25
+
+
 @torch.inference_mode()
-def encode_heard(data: Path, recogniser: Recogniser, copies: int, seed: int = 5, limit: int | None = None) -> Path:
-    """Heard recordings -> codes in several conditions: `heard_codes.pt`, rows of (text, kind, codes, end of speech)."""
-    path = data / "heard_codes.pt"
-    rng = random.Random(seed)
-    torch.manual_seed(seed)
-    tokenizer = recogniser.tokenizer.eval()
+def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
+    index, tokenizer, copy = job
+    torch.set_num_threads(1)
+    rng = random.Random(f"{index.stem} {copy}")
+    torch.manual_seed(rng.getrandbits(32))
+    recordings = sorted(corpus.load_shard(index), key=lambda pair: len(pair[1]))
     rows = []
-    recordings = list(corpus.load(data / "heard"))[:limit]
-    for copy in range(copies):
-        for recording, samples in tqdm(recordings, desc=f"hearing, pass {copy + 1}", unit="recording", mininterval=5):
-            lead, tail = int(16000 * rng.uniform(0, 0.4)), int(16000 * rng.uniform(0.1, 0.8))
-            pcm = torch.from_numpy(samples.astype(np.float32))[None] / 32768
-            pcm = F.pad(pcm, (lead, tail))
-            if copy or rng.random() < 0.4:
-                pcm = augment.noise(augment.speed(pcm, rng), rng)
-            end = int((pcm.shape[1] - tail) / TOKEN_SAMPLES) + 1
-            codes = tokenizer.encode(F.pad(pcm, (0, DELAY_TOKENS * TOKEN_SAMPLES)))[0]
-            rows.append((recording.text, recording.kind, codes.to(torch.int16), end))
+    for first in range(0, len(recordings), _HEARD_BATCH):
+        batch = recordings[first : first + _HEARD_BATCH]
+        lead = int(HEARD_HZ * rng.uniform(0, 0.4))
+        tails = [int(HEARD_HZ * rng.uniform(0.1, 0.8)) for _ in batch]
+        longest = max(len(pcm) for _, pcm in batch) + lead + max(tails)
+        wave = torch.zeros(len(batch), longest)
+        for row, (_, pcm) in enumerate(batch):
+            wave[row, lead : lead + len(pcm)] = torch.from_numpy(pcm.astype(np.float32)) / 32768
+        if rng.random() > _CLEAN_SHARE:
+            wave = augment.noise(augment.speed(wave, rng), rng)
+        scale = wave.shape[1] / longest
+        codes = tokenizer.encode(F.pad(wave, (0, DELAY_TOKENS * TOKEN_SAMPLES))).to(torch.int16)
+        for row, ((recording, pcm), tail) in enumerate(zip(batch, tails, strict=True)):
+            end = (lead + len(pcm)) * scale
+            length = int((end + tail) / TOKEN_SAMPLES) + DELAY_TOKENS
+            rows.append((recording.text, recording.kind, codes[row, :length].clone(), int(end / TOKEN_SAMPLES) + 1))
+    return rows
+
+
+def encode_heard(data: Path, recogniser: Recogniser, copies: int, processes: int) -> Path:
+    """Heard recordings -> codes in several conditions: `heard_codes.pt`, a list of `HeardRow`."""
+    path = data / "heard_codes.pt"
+    tokenizer = recogniser.tokenizer.eval().requires_grad_(False)
+    shards = sorted((data / "heard").glob("*.jsonl"))
+    jobs = [(index, tokenizer, copy) for copy in range(copies) for index in shards]
+    rows: list[HeardRow] = []
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for done in tqdm(pool.imap(_hear_shard, jobs), desc="hearing", total=len(jobs), unit="shard"):
+            rows += done
     torch.save(rows, path)
     return path
 
@@ -93,25 +121,26 @@ def encode_spoken(data: Path, speaker: Speaker) -> Path:
 
 
 class Sequences:
-    """Draws training sequences from encoded recordings."""
+    """Draws training sequences from encoded recordings; without recordings (`data` None), typed ones only."""
 
     def __init__(
-        self, data: Path, layout: TokenLayout, text: TextTokenizer, dialogues: list[Dialogue], speak: bool
+        self, layout: TokenLayout, text: TextTokenizer, data: Path | None = None, dialogues: Iterable[Dialogue] = ()
     ) -> None:
-        self.layout, self.text, self.dialogues = layout, text, dialogues
+        self.layout, self.text, self.dialogues = layout, text, list(dialogues)
         self.heard: dict[str, list[tuple[list[int], int]]] = {}
         self.free: list[str] = []
+        self.spoken: dict[str, list[int]] = {}
+        self.aloud: list[str] = []
+        if data is None:
+            return
         for line, kind, codes, end in torch.load(data / "heard_codes.pt", weights_only=True):
             if kind == "free" and line not in self.heard:
                 self.free.append(line)
             self.heard.setdefault(line, []).append((codes.tolist(), end))
-        self.spoken: dict[str, list[int]] = {}
-        self.aloud: list[str] = []
-        if speak:
-            for line, kind, codes in torch.load(data / "spoken_codes.pt", weights_only=True):
-                self.spoken[line] = codes.tolist()
-                if kind == "free":
-                    self.aloud.append(line)
+        for line, kind, codes in torch.load(data / "spoken_codes.pt", weights_only=True):
+            self.spoken[line] = codes.tolist()
+            if kind == "free":
+                self.aloud.append(line)
 
     def _c(self, name: str) -> int:
         return self.layout.control(name)
@@ -125,23 +154,47 @@ class Sequences:
         sequence.given(self._c("<end>"), self._c("<transcript>"))
         sequence.learnt([*self.text.encode(line), self._c("<end>")], self.layout)
 
-    def _answer(self, sequence: Sequence, line: str, speak: bool) -> bool:
+    def _answer(self, sequence: Sequence, line: str, speak: bool, chosen: bool = False) -> bool:
+        """An answer; `chosen`: the model decides that it is one, and not a function call."""
         pieces = self.text.encode(line)
-        sequence.given(self._c("<assistant>"), self._c("<speech>" if speak else "<text>"))
+        sequence.given(self._c("<assistant>"))
+        mode = self._c("<speech>" if speak else "<text>")
+        if chosen:
+            sequence.learnt([mode], self.layout)
+        else:
+            sequence.given(mode)
         tokens = interleave(self.layout, pieces, self.spoken[line]) if speak else [*pieces, self._c("<end>")]
         if tokens is not None:
             sequence.learnt(tokens, self.layout)
         return tokens is not None
 
-    def _turn(self, sequence: Sequence, turn: Turn, rng: random.Random, typed: float, speak: bool) -> bool:
-        if turn.question not in self.heard or rng.random() < typed:
+    def _read_aloud(self, sequence: Sequence, line: str) -> bool:
+        """Speech of a text that is not the model's own: only the sound is learnt."""
+        before = len(sequence.targets)
+        whole = self._answer(sequence, line, speak=True)
+        sequence.targets[before:] = [NOTHING if t == TEXT else t for t in sequence.targets[before:]]
+        return whole
+
+    def _call(self, sequence: Sequence, turn: Turn) -> None:
+        sequence.given(self._c("<assistant>"))
+        sequence.learnt([self._c("<call>"), *self.text.encode(turn.call), self._c("<end>")], self.layout)
+        sequence.given(self._c("<result>"), *self.text.encode(turn.result), self._c("<end>"))
+
+    def _turn(self, sequence: Sequence, turn: Turn, rng: random.Random, typed: bool, speak: bool, tools: bool) -> bool:
+        if typed or turn.question not in self.heard:
             sequence.given(self._c("<user>"), self._c("<text>"), *self.text.encode(turn.question), self._c("<end>"))
         else:
             self._hear(sequence, turn.question, rng)
-        return self._answer(sequence, turn.answer, speak and turn.answer in self.spoken)
+        if turn.call:
+            self._call(sequence, turn)
+        return self._answer(sequence, turn.answer, speak and turn.answer in self.spoken, chosen=tools)
 
     def draw(self, rng: random.Random, mix: dict[str, float]) -> Sequence:
-        """One sequence; `mix` weighs `dialogue`, `typed`, `transcribe` and `aloud`."""
+        """One sequence; `mix` weighs the kinds.
+
+        `dialogue`: heard and spoken; `written`: heard, answered in text; `typed`: text only; `transcribe` and `aloud`:
+        any English heard, or read aloud.
+        """
         while True:
             sequence = Sequence()
             kind = rng.choices(list(mix), list(mix.values()))[0]
@@ -149,10 +202,15 @@ class Sequences:
             if kind == "transcribe":
                 self._hear(sequence, rng.choice(self.free), rng)
             elif kind == "aloud":
-                whole = self._answer(sequence, rng.choice(self.aloud), speak=True)
+                whole = self._read_aloud(sequence, rng.choice(self.aloud))
             else:
-                speak = bool(self.spoken) and kind == "dialogue" and rng.random() < 0.92
-                for turn in rng.choice(self.dialogues).turns:
-                    whole = whole and self._turn(sequence, turn, rng, 1.0 if kind == "typed" else 0.0, speak)
+                dialogue = draw_dialogue(rng, TRAIN) if kind == "typed" else rng.choice(self.dialogues)
+                if dialogue.instructions:
+                    instructions = self.text.encode(dialogue.instructions)
+                    sequence.given(self._c("<system>"), *instructions, self._c("<end>"))
+                for turn in dialogue.turns:
+                    whole = whole and self._turn(
+                        sequence, turn, rng, kind == "typed", kind == "dialogue", dialogue.tools
+                    )
             if whole:
                 return sequence

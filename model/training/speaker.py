@@ -24,7 +24,7 @@ from model.audio_detokenizer import (
 from model.audio_detokenizer import TOKEN_SAMPLES as SPOKEN_TOKEN_SAMPLES
 from model.audio_tokenizer import TOKEN_SAMPLES as HEARD_TOKEN_SAMPLES
 from model.training import corpus, phones
-from model.training.run import Run
+from model.training.run import Run, mixed_precision
 from model.training.tokenizer import Recogniser, ctc
 
 # The spoken codes are moved earlier by so much: code t has heard the sound up to frame t + 2.
@@ -114,14 +114,16 @@ def voice_loss(
     speaker: Speaker, pcm: Tensor, f0: Tensor, tokens: Tensor, targets: list[tuple[int, ...]]
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of one batch of the output voice, and its parts for the log."""
-    latents = latents_of(speaker.recogniser, AF.resample(pcm, corpus.SPOKEN_HZ, corpus.HEARD_HZ))
-    local, context = speaker.recogniser.read(latents)
-    loss_ctc = ctc(context, tokens, targets) + 0.5 * ctc(local, tokens, targets)
+    with mixed_precision():
+        latents = latents_of(speaker.recogniser, AF.resample(pcm, corpus.SPOKEN_HZ, corpus.HEARD_HZ))
+        local, context = speaker.recogniser.read(latents)
+    loss_ctc = ctc(context.phones, tokens, targets) + 0.5 * ctc(local.phones, tokens, targets)
     detokenizer = speaker.detokenizer
     padded = torch.cat([latents, latents[:, -1:].expand(-1, LOOKAHEAD_TOKENS, -1)], 1)
     state = detokenizer.initial_state(pcm.shape[0])
-    pitch, envelopes, _ = detokenizer.analyse(padded, state[: -len(detokenizer.synthesiser.initial_state(1))])
-    pitch, envelopes = pitch[:, LOOKAHEAD_TOKENS * _FRAMES :], envelopes[:, LOOKAHEAD_TOKENS * _FRAMES :]
+    with mixed_precision():
+        pitch, envelopes, _ = detokenizer.analyse(padded, state[: -len(detokenizer.synthesiser.initial_state(1))])
+    pitch, envelopes = (x[:, LOOKAHEAD_TOKENS * _FRAMES :].float() for x in (pitch, envelopes))
     voiced = f0 > 0
     loss_voicing = F.binary_cross_entropy_with_logits(pitch[..., 1], voiced.float())
     wanted = torch.log2(f0.clamp(min=50.0) / 170.0)
@@ -135,8 +137,8 @@ def voice_loss(
     return loss, {k: v.item() for k, v in parts.items()}
 
 
-def train(data: Path, run_folder: Path, recogniser: Recogniser, steps: int, seed: int = 0) -> Speaker:
-    """Fine-tune `recogniser` into the spoken tokenizer and train the detokenizer with it."""
+def train(data: Path, run_folder: Path, speaker: Speaker, steps: int, seed: int = 0) -> Speaker:
+    """Fine-tune the speaker's recogniser into the spoken tokenizer and train the detokenizer with it."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
     pitch = pitch_of(data)
@@ -145,8 +147,8 @@ def train(data: Path, run_folder: Path, recogniser: Recogniser, steps: int, seed
         for i, (r, pcm) in enumerate(corpus.load(data / "spoken"))
     ]
     hours = sum(len(p) for p, _, _ in recordings) / corpus.SPOKEN_HZ / 3600
-    speaker = Speaker(recogniser, AudioDetokenizerConfig())
-    run = Run(run_folder, speaker, steps, 1.5e-3, {"recordings": len(recordings), "audio_hours": hours, "seed": seed})
+    settings = {"recordings": len(recordings), "audio_hours": hours, "seed": seed}
+    run = Run(run_folder, speaker, steps, 2e-3, settings, matrices=[p for p in speaker.parameters() if p.ndim == 2])
     source = _batches(recordings, rng)
     for _ in run.steps():
         loss, parts = voice_loss(speaker, *next(source))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from model.audio_tokenizer import FSQ
 from model.layout import TokenLayout
-from model.training.run import Run
+from model.training.run import Run, mixed_precision
 from model.training.sequences import GOES_ON, IS_OVER, SPEECH, TEXT, Sequence, Sequences
 from model.transformer import SpeechTransformer, TransformerConfig
 
@@ -41,9 +41,13 @@ class FactoredCodes(nn.Module):
 
 
 class Learner(nn.Module):
-    """The Transformer with factored code tables."""
+    """The Transformer with factored code tables.
 
-    def __init__(self, config: TransformerConfig, layout: TokenLayout) -> None:
+    `heard_prior` [codes, F] says what is known of each heard code already: the phones that the recogniser reads from
+    it. A linear map of it is part of the code's embedding, so that the Transformer need not find out by itself.
+    """
+
+    def __init__(self, config: TransformerConfig, layout: TokenLayout, heard_prior: Tensor | None = None) -> None:
         super().__init__()
         self.layout = layout
         self.transformer = SpeechTransformer(config)
@@ -56,14 +60,32 @@ class Learner(nn.Module):
         width = config.hidden_size
         self.heard, self.spoken = FactoredCodes(width, 0.02), FactoredCodes(width, 0.02)
         self.spoken_out = FactoredCodes(width, 0.02)
+        prior = torch.zeros(layout.heard, 1) if heard_prior is None else heard_prior
+        self.register_buffer("heard_prior", prior)
+        self.from_prior = nn.Parameter(torch.randn(prior.shape[1], width) * 0.05)
         # The code ranges of the stock matrices are written on export only.
         self.transformer.model["embed_tokens"].weight.requires_grad_(False)
         self.transformer.lm_head.weight.requires_grad_(False)
         self.pieces = nn.Parameter(torch.randn(layout.heard_start, width) * 0.02)
         self.pieces_out = nn.Parameter(torch.randn(layout.heard_start, width) * 0.02)
 
+    def begin_with(self, other: "Learner") -> None:
+        """Take over what another run has learnt, but for the heard codes, which mean something else there."""
+        weights = {k: v for k, v in other.state_dict().items() if not k.startswith(("heard", "from_prior"))}
+        self.load_state_dict(weights, strict=False)
+
+    def read(self, transformer: SpeechTransformer) -> None:
+        """Take over what a finished model knows of language; all its codes mean something else."""
+        weights = {k: v for k, v in transformer.state_dict().items() if "embed" not in k and "lm_head" not in k}
+        self.transformer.load_state_dict(weights, strict=False)
+        pieces = len(self.pieces)
+        with torch.no_grad():
+            self.pieces.copy_(transformer.model["embed_tokens"].weight[:pieces])
+            self.pieces_out.copy_(transformer.lm_head.weight[:pieces])
+
     def embeddings(self) -> Tensor:
-        return torch.cat([self.pieces, self.heard.table(), self.spoken.table()])  # [V, C]
+        heard = self.heard.table() + self.heard_prior @ self.from_prior
+        return torch.cat([self.pieces, heard, self.spoken.table()])  # [V, C]
 
     def loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, float]]:
         """tokens, targets [B, T] -> the weighted loss and its parts."""
@@ -135,10 +157,13 @@ def train(
     """Train `learner` for `steps` batches of `mix`."""
     rng = random.Random(seed)
     torch.manual_seed(seed)
-    run = Run(run_folder, learner, steps, learning_rate, {"mix": mix, "seed": seed, "batch_tokens": _BATCH_TOKENS})
+    settings = {"mix": mix, "seed": seed, "batch_tokens": _BATCH_TOKENS}
+    matrices = [p for p in learner.transformer.model["layers"].parameters() if p.ndim == 2]
+    run = Run(run_folder, learner, steps, learning_rate, settings, matrices=matrices)
     source = batches(sequences, rng, mix)
     for _ in run.steps():
         tokens, targets = next(source)
-        loss, parts = learner.loss(tokens, targets)
+        with mixed_precision():
+            loss, parts = learner.loss(tokens, targets)
         run.update(loss, parts)
     return learner

@@ -13,11 +13,21 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
-Speech = tuple[np.ndarray, int]  # float32 samples in [-1, 1], sample rate in Hz
+
+class Speech(NamedTuple):
+    """What a synthesiser said."""
+
+    samples: np.ndarray
+    """float32 in [-1, 1]."""
+    rate_hz: int
+    sounds: tuple[tuple[int, str], ...] = ()
+    """Where each sound begins (sample, espeak-ng's name for it), from the synthesisers that tell."""
+
 
 # The one voice that the model speaks with: CMU Arctic's `slt`, free for any use.
 OUTPUT_VOICE = "rhvoice-slt"
@@ -38,32 +48,62 @@ class Voice:
 # --- espeak-ng and MBROLA (through espeak-ng's library, which costs no process per sentence) -------------------
 
 
+class _EventId(ctypes.Union):
+    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _EventId),
+    )
+
+
 class _Espeak:
     """The espeak-ng library in synchronous mode; it keeps one global state, so calls take a lock."""
 
     _AUDIO_OUTPUT_SYNCHRONOUS = 2
+    _PHONEME_EVENTS = 1
     _CHARS_UTF8 = 1
-    _RATE_WPM, _PITCH, _RANGE = 1, 3, 4
+    _RATE_WPM, _PITCH = 1, 3
+    _LIST_TERMINATED, _PHONEME = 0, 7
 
     def __init__(self) -> None:
         self._lib = ctypes.CDLL("libespeak-ng.so.1")
-        self.rate_hz = self._lib.espeak_Initialize(self._AUDIO_OUTPUT_SYNCHRONOUS, 400, None, 0)
+        self.rate_hz = self._lib.espeak_Initialize(self._AUDIO_OUTPUT_SYNCHRONOUS, 400, None, self._PHONEME_EVENTS)
         if self.rate_hz <= 0:
             raise RuntimeError("espeak-ng did not start: is the package espeak-ng-data installed?")
-        callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+        callback_type = ctypes.CFUNCTYPE(
+            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+        )
         self._chunks: list[np.ndarray] = []
+        self._sounds: list[tuple[int, str]] = []
         self._callback = callback_type(self._collect)
         self._lib.espeak_SetSynthCallback(self._callback)
         self._lock = threading.Lock()
 
-    def _collect(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, _events: int) -> int:
+    def _collect(
+        self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, events: "ctypes._Pointer[_Event]"
+    ) -> int:
         if count > 0 and samples:
             self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        i = 0
+        while events and events[i].type != self._LIST_TERMINATED:
+            if events[i].type == self._PHONEME:
+                self._sounds.append((events[i].sample, events[i].id.string.decode()))
+            i += 1
         return 0
 
     def speak(self, voice: str, pitch: int, text: str, rate: float) -> Speech:
         with self._lock:
             self._chunks.clear()
+            self._sounds.clear()
             if self._lib.espeak_SetVoiceByName(voice.encode()) != 0:
                 raise RuntimeError(f"espeak-ng has no voice {voice!r}")
             self._lib.espeak_SetParameter(self._RATE_WPM, int(165 * rate), 0)
@@ -72,9 +112,12 @@ class _Espeak:
             self._lib.espeak_Synth(data, len(data), 0, 1, 0, self._CHARS_UTF8, None, None)
             self._lib.espeak_Synchronize()
             pcm = np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
-            # MBROLA voices run at their own rate, which the library reports only through its events.
-            rate_hz = 16000 if voice.startswith("mb-") else self.rate_hz
-            return pcm.astype(np.float32) / 32768, rate_hz
+            wave = pcm.astype(np.float32) / 32768
+            # MBROLA voices run at their own rate, which the library reports only through its events; theirs of
+            # phonemes say nothing about time.
+            if voice.startswith("mb-"):
+                return Speech(wave, 16000)
+            return Speech(wave, self.rate_hz, tuple(self._sounds))
 
 
 @functools.cache
@@ -100,7 +143,7 @@ def _run_to_wav(command: Callable[[str], list[str]], text: str | None = None) ->
             stderr=subprocess.DEVNULL,
         )
         samples, rate_hz = soundfile.read(path, dtype="float32")
-        return samples, rate_hz
+        return Speech(samples, rate_hz)
 
 
 def _flite_voice(voice: str) -> Callable[[str, float], Speech]:
@@ -149,7 +192,7 @@ def _rhvoice_voice(voice: str) -> Callable[[str, float], Speech]:
         tempo = int(np.clip(50 + 50 * (rate - 1), 0, 100))
         with tts.say(text, voice=voice, format_="pcm", sets={"absolute_rate": (tempo - 50) / 50}) as stream:  # type: ignore[attr-defined]
             pcm = np.frombuffer(b"".join(stream), dtype=np.int16)
-        return pcm.astype(np.float32) / 32768, 24000
+        return Speech(pcm.astype(np.float32) / 32768, 24000)
 
     return speak
 
@@ -173,17 +216,17 @@ _ESPEAK_PITCHES = (35, 50, 65)
 def voices() -> list[Voice]:
     """All voices, in a fixed order."""
     listed = [
-        Voice(f"espeak-{accent}{variant}", "espeak", "train", _espeak_voice(file + variant, pitch), 0.12)
+        Voice(f"espeak-{accent}{variant}", "espeak", "train", _espeak_voice(file + variant, pitch), 0.2)
         for index, (accent, file, variant) in enumerate(
             (a, f, v) for a, f in _ESPEAK_ACCENTS.items() for v in _ESPEAK_VARIANTS
         )
         for pitch in [_ESPEAK_PITCHES[index % 3]]
     ]
-    listed += [Voice(f"flite-{v}", "flite", "train", _flite_voice(v), 2.5) for v in ("awb", "rms", "slt")]
+    listed += [Voice(f"flite-{v}", "flite", "train", _flite_voice(v), 2.0) for v in ("awb", "rms", "slt")]
     listed += [Voice(f"flite-{v}", "flite", "train", _flite_voice(v), 1.5) for v in ("kal16",)]
     festival = {"kal": "voice_kal_diphone", "hts-slt": "voice_cmu_us_slt_arctic_hts"}
     listed += [Voice(f"festival-{n}", "festival", "train", _festival_voice(v), 0.7) for n, v in festival.items()]
-    listed += [Voice(f"rhvoice-{v}", "rhvoice", "train", _rhvoice_voice(v), 4.0) for v in ("bdl", "clb", "alan", "slt")]
+    listed += [Voice(f"rhvoice-{v}", "rhvoice", "train", _rhvoice_voice(v), 2.5) for v in ("bdl", "clb", "alan", "slt")]
     listed += [Voice(f"pico-{v}", "pico", "heldout", _pico_voice(v)) for v in ("en-US", "en-GB")]
     listed += [
         Voice(f"mbrola-{v}", "mbrola", "heldout", _espeak_voice(f"mb-{v}", 50)) for v in ("us1", "us2", "us3", "en1")

@@ -10,6 +10,9 @@ from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
 from server.engine.messages import FRAME_MS, Respond
 from server.engine.token_engine import TokenSequence, TorchTokenEngine
+from server.errors import SequenceTooLong
+
+_RETAINED = 0.5  # share of a conversation that stays when it has outgrown the context
 
 
 @dataclass(slots=True)
@@ -27,6 +30,9 @@ class Conversation:
         self.session_id = session_id
         self._engine, self._layout, self._text = engine, layout, text
         self.sequence: TokenSequence = engine.open()
+        self._longest = engine.config.length - 2 * engine.config.prefill_tokens
+        self._limit = self._longest
+        self._retained: float | None = _RETAINED
         self._system: list[int] = []
         self.items: list[Item] = []
 
@@ -39,13 +45,27 @@ class Conversation:
         self._system = [self.control("<system>"), *self._text.encode(text), self.control("<end>")] if text else []
         self.align()
 
-    def add_text(self, item_id: str, role: str, text: str) -> None:
-        """A whole item of text."""
-        pieces = self._text.encode(text)
-        opening = (
-            [self.control("<system>")] if role == "system" else [self.control(f"<{role}>"), self.control("<text>")]
-        )
-        self.items.append(Item(item_id, [*opening, *pieces, self.control("<end>")]))
+    def set_truncation(self, retained: float | None, limit: int | None) -> None:
+        """See `SetTruncation`."""
+        self._retained, self._limit = retained, min(limit or self._longest, self._longest)
+
+    def add_text(self, item_id: str, role: str, text: str, after: str | None = None) -> None:
+        """A whole item of text behind the item `after`: None means the last one, an empty id that it comes first."""
+        opening = {
+            "system": ("<system>",),
+            "call": ("<assistant>", "<call>"),
+            "result": ("<result>",),
+        }.get(role, (f"<{role}>", "<text>"))
+        tokens = [*map(self.control, opening), *self._text.encode(text), self.control("<end>")]
+        place = len(self.items)
+        if after is not None:
+            place = 0 if not after else 1 + next((i for i, x in enumerate(self.items) if x.item_id == after), place - 1)
+        self.items.insert(place, Item(item_id, tokens))
+        self.align()
+
+    def copy(self, item: Item) -> None:
+        """An item of another conversation, as it stands there."""
+        self.items.append(Item(item.item_id, list(item.tokens)))
         self.align()
 
     def open_item(self, item_id: str, *opening: str) -> Item:
@@ -84,9 +104,9 @@ class Conversation:
     def align(self) -> None:
         """Bring the engine's sequence to the items' tokens, keeping the common beginning in the cache."""
         wanted = [*self._system, *(token for item in self.items for token in item.tokens)]
-        limit = self._engine.config.length - 2 * self._engine.config.prefill_tokens
+        limit = self._longest if self._retained is None else self._limit
         if len(wanted) > limit:
-            self._forget(limit // 2)
+            self._forget(int(limit * (_RETAINED if self._retained is None else self._retained)))
             wanted = [*self._system, *(token for item in self.items for token in item.tokens)]
         have = self.sequence.tokens
         common = min(len(have), len(wanted))
@@ -110,6 +130,14 @@ class Conversation:
         audio = sum(1 for t in tokens if t >= self._layout.heard_start)
         return len(tokens) - audio, audio
 
+    def check_length(self) -> None:
+        """Raises `SequenceTooLong` if the conversation has outgrown its limit and must not forget."""
+        if self._retained is None and len(self.sequence.tokens) > self._limit:
+            raise SequenceTooLong(
+                f"expected a conversation of at most {self._limit} tokens, got {len(self.sequence.tokens)}, "
+                "and truncation is disabled"
+            )
+
     def close(self) -> None:
         self._engine.close(self.sequence)
 
@@ -125,6 +153,10 @@ class Answer:
     input_audio: int
     cached_text: int
     cached_audio: int
+    opening_tokens: int
+    """Tokens of the item that were given, not generated."""
+    call_ids: list[int] | None = None
+    """The text of a function call, where the model chose to make one."""
     text_ids: list[int] = field(default_factory=list)
     text_sent: str = ""
     codes: list[int] = field(default_factory=list)

@@ -14,6 +14,10 @@ class SpeechEngine(Protocol):
 
     async def stop(self) -> None: ...
 
+    @property
+    def alive(self) -> bool:
+        """Whether commands are taken."""
+
     def send(self, command: Command) -> None:
         """Hand a command over; never blocks. Raises `EngineUnavailable` if the engine has died."""
 

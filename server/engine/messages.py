@@ -66,12 +66,14 @@ class DropTurn:
 
 @dataclass(frozen=True, slots=True)
 class AddText:
-    """A text item at the end of the conversation; `role` is system, user or assistant."""
+    """A text item in the conversation; `role` is system, user, assistant, call or result (of a function)."""
 
     session_id: str
     item_id: str
     role: str
     text: str
+    after: str | None = None
+    """The item that it follows; None: the last one; empty: none, it comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,29 @@ class TruncateItem:
 
 
 @dataclass(frozen=True, slots=True)
+class SetTruncation:
+    """What happens when a conversation outgrows the context.
+
+    The oldest items are forgotten until only `retained` of `limit` tokens are left; without `retained` nothing is
+    forgotten, and the answer fails.
+    """
+
+    session_id: str
+    retained: float | None
+    limit: int | None = None
+    """None: the engine's own limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One item that a detached answer is about: a text with its role, or an item of the conversation by its id."""
+
+    role: str = ""
+    text: str = ""
+    item_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Respond:
     """Answer the conversation as it stands; the answer becomes the item `item_id`.
 
@@ -108,6 +133,11 @@ class Respond:
     temperature: float = 0.0
     seed: int = 0
     instructions: str | None = None
+    calls: str = "none"
+    """Function calls instead of an answer: `none`, `auto` (the model decides), `required`, or a function's name after
+    `=`."""
+    context: tuple[Context, ...] | None = None
+    """A detached answer, beside the conversation and not part of it, about these items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +158,7 @@ Command = (
     | AddText
     | DeleteItem
     | TruncateItem
+    | SetTruncation
     | Respond
     | Cancel
 )
@@ -178,12 +209,33 @@ class TranscriptDone:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseBegun:
+    """The engine has begun with an answer; what it reads is counted."""
+
+    session_id: str
+    response_id: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     """More text of an answer: the transcript of its audio, or the answer itself where it is text alone."""
 
     session_id: str
     response_id: str
     text: str
+    tokens: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """The model wants a function called instead of answering; `ResponseDone` follows."""
+
+    session_id: str
+    response_id: str
+    name: str
+    arguments: str
+    """A JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +266,19 @@ class SessionFailed:
 
     session_id: str
     message: str
+    code: str = "server_error"
+    fatal: bool = False
+    """The engine has no such session any more: it never found a place, or its memory was lost."""
 
 
-Event = TurnProbability | TranscriptDelta | TranscriptDone | TextDelta | AudioDelta | ResponseDone | SessionFailed
+Event = (
+    TurnProbability
+    | TranscriptDelta
+    | TranscriptDone
+    | ResponseBegun
+    | TextDelta
+    | FunctionCall
+    | AudioDelta
+    | ResponseDone
+    | SessionFailed
+)

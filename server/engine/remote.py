@@ -59,6 +59,10 @@ class RemoteEngine:
             self._process.terminate()
             await asyncio.to_thread(self._process.join, 5)
 
+    @property
+    def alive(self) -> bool:
+        return self._alive
+
     def send(self, command: Command) -> None:
         if not self._alive:
             raise EngineUnavailable("the engine's process has ended")
@@ -100,5 +104,5 @@ class RemoteEngine:
     def _died(self) -> None:
         self._alive = False
         for session_id, inbox in self._inboxes.items():
-            inbox.put_nowait(SessionFailed(session_id, "the engine's process has ended"))
+            inbox.put_nowait(SessionFailed(session_id, "the engine's process has ended", "engine_unavailable"))
             inbox.put_nowait(None)

@@ -1,7 +1,7 @@
-"""What the model may say next: a transcript, an answer in text, or an answer in interleaved text and speech."""
+"""What the model may say next: a transcript, an answer in text, one in interleaved text and speech, a function call."""
 
 from model.layout import Interleaver, TokenLayout
-from server.engine.token_engine import Allowed
+from server.engine.token_engine import Allowed, Rule
 
 
 class TextRule:
@@ -48,3 +48,22 @@ class SpeechRule:
         else:
             self._order.advance(text_ended=token == self._text_end)
         return self.complete or self._left == 0
+
+
+class ChoiceRule:
+    """First the model chooses between an answer and a function call, then the chosen one's rule holds."""
+
+    def __init__(self, layout: TokenLayout, mode: str, answer: Rule, call: Rule, must_call: bool = False) -> None:
+        self._mode, self._call_token = layout.control(mode), layout.control("<call>")
+        self._answer, self._call = answer, call
+        self._choice = Allowed(self._call_token, self._call_token + 1, () if must_call else (self._mode,))
+        self._chosen: Rule | None = None
+
+    def allowed(self) -> Allowed:
+        return self._choice if self._chosen is None else self._chosen.allowed()
+
+    def accept(self, token: int) -> bool:
+        if self._chosen is None:
+            self._chosen = self._call if token == self._call_token else self._answer
+            return False
+        return self._chosen.accept(token)

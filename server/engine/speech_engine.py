@@ -16,6 +16,7 @@ from model.audio_detokenizer import TOKEN_SAMPLES as SPOKEN_SAMPLES
 from model.audio_tokenizer import DELAY_TOKENS
 from model.audio_tokenizer import TOKEN_SAMPLES as HEARD_SAMPLES
 from model.checkpoint import SpeechModel
+from model.prompt import read_call
 from model.streaming import State
 from server.engine.conversation import Answer, Conversation, Item
 from server.engine.engine_config import EngineConfig
@@ -30,12 +31,15 @@ from server.engine.messages import (
     DeleteItem,
     DropTurn,
     Event,
+    FunctionCall,
     Hear,
     OpenSession,
     Respond,
+    ResponseBegun,
     ResponseDone,
     SessionFailed,
     SetInstructions,
+    SetTruncation,
     TextDelta,
     TranscriptDelta,
     TranscriptDone,
@@ -43,9 +47,9 @@ from server.engine.messages import (
     TurnProbability,
     Usage,
 )
-from server.engine.rules import SpeechRule, TextRule
-from server.engine.token_engine import Sampled, Sampling, TorchTokenEngine
-from server.errors import AntiphonError
+from server.engine.rules import ChoiceRule, SpeechRule, TextRule
+from server.engine.token_engine import Rule, Sampled, Sampling, TorchTokenEngine
+from server.errors import AntiphonError, EngineFull
 
 _FIRST_CODES = FLUSH_TOKENS  # the fewest codes that give any sound
 _NEXT_CODES = 4
@@ -87,6 +91,8 @@ class Session:
     edits: list[Command] = field(default_factory=list)
     """Edits of the conversation that wait until nothing is being generated."""
     instructions: str = ""
+    detached: bool = False
+    """It exists for one answer beside a conversation."""
 
     @property
     def generating(self) -> bool:
@@ -99,7 +105,7 @@ class SpeechEngine:
     def __init__(
         self, model: SpeechModel, config: EngineConfig, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self.model, self.clock, self.limit = model, clock, config.answer_tokens
+        self.model, self.config, self.clock, self.limit = model, config, clock, config.answer_tokens
         self.tokens = TorchTokenEngine(model.transformer, model.layout, config)
         self._sessions: dict[str, Session] = {}
         self._events: list[Event] = []
@@ -108,14 +114,19 @@ class SpeechEngine:
 
     def receive(self, command: Command) -> None:
         """Carry out a command. What it cannot do becomes a `SessionFailed` of that session alone."""
+        session_id = command.session_id
         try:
             if isinstance(command, OpenSession):
-                conversation = Conversation(command.session_id, self.tokens, self.model.layout, self.model.text)
-                self._sessions[command.session_id] = Session(conversation)
-            elif command.session_id in self._sessions:
-                self._carry_out(command, self._sessions[command.session_id])
+                self._sessions[session_id] = Session(self._conversation(session_id))
+            elif session_id in self._sessions:
+                self._carry_out(command, self._sessions[session_id])
+        except EngineFull as error:
+            self._events.append(SessionFailed(session_id, str(error), error.code, fatal=True))
         except AntiphonError as error:
-            self._events.append(SessionFailed(command.session_id, str(error)))
+            self._events.append(SessionFailed(session_id, str(error), error.code))
+
+    def _conversation(self, session_id: str) -> Conversation:
+        return Conversation(session_id, self.tokens, self.model.layout, self.model.text)
 
     def _carry_out(self, command: Command, session: Session) -> None:
         conversation = session.conversation
@@ -136,16 +147,40 @@ class SpeechEngine:
                 if session.turn is not None:
                     conversation.remove(_OPEN_TURN)
                 session.turn = None
-            case Respond():
+            case Respond(context=None):
                 session.asked.append((command, self.clock()))
+            case Respond():
+                self._detach(session, command)
             case Cancel(response_id=response_id):
-                self._cancel(session, response_id)
-            case TruncateItem() | DeleteItem() | AddText() | SetInstructions():
+                for one in (session, self._sessions.get(response_id)):
+                    if one is not None:
+                        self._cancel(one, response_id)
+            case TruncateItem() | DeleteItem() | AddText() | SetInstructions() | SetTruncation():
                 session.edits.append(command)
                 self._edit(session)
-            case CloseSession():
-                conversation.close()
-                del self._sessions[command.session_id]
+            case CloseSession(session_id=session_id):
+                for key, one in list(self._sessions.items()):
+                    if one.conversation.session_id == session_id:
+                        one.conversation.close()
+                        del self._sessions[key]
+
+    def _detach(self, session: Session, request: Respond) -> None:
+        """Answer beside the conversation: in a session of its own, under the id of the response."""
+        try:
+            beside = Session(self._conversation(request.session_id), detached=True)
+        except EngineFull as error:
+            done = ResponseDone(request.session_id, request.response_id, "failed", error=str(error))
+            self._events.append(done)
+            return
+        beside.conversation.set_instructions(session.instructions)
+        known = {item.item_id: item for item in session.conversation.items}
+        for part in request.context or ():
+            if not part.item_id:
+                beside.conversation.add_text("", part.role, part.text)
+            elif part.item_id in known:
+                beside.conversation.copy(known[part.item_id])
+        beside.asked.append((request, self.clock()))
+        self._sessions[request.response_id] = beside
 
     def _edit(self, session: Session) -> None:
         """Carry out the edits that wait, unless something is being generated: it would lose its place."""
@@ -156,17 +191,28 @@ class SpeechEngine:
                     conversation.truncate(item_id, end_ms)
                 case DeleteItem(item_id=item_id):
                     conversation.remove(item_id)
-                case AddText(item_id=item_id, role=role, text=text):
-                    conversation.add_text(item_id, role, text)
+                case AddText(item_id=item_id, role=role, text=text, after=after):
+                    conversation.add_text(item_id, role, text, after)
+                case SetTruncation(retained=retained, limit=limit):
+                    conversation.set_truncation(retained, limit)
                 case SetInstructions(text=text):
                     session.instructions = text
                     conversation.set_instructions(text)
 
     def _cancel(self, session: Session, response_id: str) -> None:
         session.asked = [(r, t) for r, t in session.asked if r.response_id != response_id]
+        if session.detached and not session.asked and session.answer is None:
+            self._leave(session, response_id)
         answer = session.answer
         if answer is not None and answer.request.response_id == response_id:
             self._finish(session, "cancelled")
+
+    def reset(self, reason: str) -> list[Event]:
+        """Forget every session, whatever state it is in; returns what they must be told."""
+        ids = {s.conversation.session_id for s in self._sessions.values()}
+        self._sessions, self._events = {}, []
+        self.tokens = TorchTokenEngine(self.model.transformer, self.model.layout, self.config)
+        return [SessionFailed(session_id, reason, "engine_failed", fatal=True) for session_id in sorted(ids)]
 
     # --- the step --------------------------------------------------------------------------------------------------
 
@@ -255,7 +301,7 @@ class SpeechEngine:
 
     def _begin(self) -> None:
         """Start the answers whose turn it is."""
-        for session in self._sessions.values():
+        for session in list(self._sessions.values()):
             if not self._can_begin(session):
                 continue
             request, asked_at_s = session.asked.pop(0)
@@ -263,16 +309,48 @@ class SpeechEngine:
             if request.instructions is not None:
                 conversation.set_instructions(request.instructions)
             cached_text, cached_audio = conversation.count(sequence.tokens[: sequence.cached])
-            item = conversation.open_item(request.item_id, "<assistant>", "<speech>" if request.speak else "<text>")
+            mode = "<speech>" if request.speak else "<text>"
+            opening = ["<assistant>"] if request.calls != "none" else ["<assistant>", mode]
+            item = conversation.open_item(request.item_id, *opening)
+            try:
+                conversation.check_length()
+            except AntiphonError as error:
+                self._fail(session, request, error)
+                continue
             text, audio = conversation.count(sequence.tokens)
-            session.answer = Answer(request, item, asked_at_s, text, audio, cached_text, cached_audio)
-            rule = (SpeechRule if request.speak else TextRule)(
-                self.model.layout, min(request.max_tokens or self.limit, self.limit)
+            answer = Answer(
+                request, item, asked_at_s, text, audio, cached_text, cached_audio, opening_tokens=len(opening)
             )
+            session.answer = answer
+            limit = min(request.max_tokens or self.limit, self.limit)
+            rule: Rule = (SpeechRule if request.speak else TextRule)(self.model.layout, limit)
+            if request.calls != "none":
+                call = TextRule(self.model.layout, limit)
+                if request.calls.startswith("="):  # this function and no other: its name is given
+                    answer.call_ids = self.model.text.encode(request.calls[1:])
+                    conversation.extend(item, [conversation.control("<call>"), *answer.call_ids])
+                    rule = call
+                else:
+                    rule = ChoiceRule(self.model.layout, mode, rule, call, request.calls == "required")
             if request.speak:
                 session.voice = Voice(self.model.detokenizer.initial_state(1))
             sampling = Sampling(request.temperature, request.temperature, request.seed)
             self.tokens.generate(sequence, rule, sampling)
+            begun = Usage(answer.input_text, answer.input_audio, answer.cached_text, answer.cached_audio)
+            self._events.append(ResponseBegun(conversation.session_id, request.response_id, begun))
+
+    def _fail(self, session: Session, request: Respond, error: AntiphonError) -> None:
+        """An answer that could not begin."""
+        session_id, response_id = session.conversation.session_id, request.response_id
+        self._events.append(ResponseDone(session_id, response_id, "failed", error=str(error)))
+        session.conversation.remove(request.item_id)
+        if session.detached:
+            self._leave(session, response_id)
+
+    def _leave(self, session: Session, key: str) -> None:
+        """The end of a detached answer."""
+        session.conversation.close()
+        self._sessions.pop(key, None)
 
     def _think(self) -> None:
         if not self.tokens.has_work:
@@ -314,7 +392,11 @@ class SpeechEngine:
         answer.output_tokens += 1
         if "first_token" not in answer.timings_ms:
             answer.timings_ms["first_token"] = 1000 * (self.clock() - answer.asked_at_s)
-        if layout.is_text(sampled.token):
+        if sampled.token == layout.control("<call>"):
+            answer.call_ids = []
+        elif layout.is_text(sampled.token) and answer.call_ids is not None:
+            answer.call_ids.append(sampled.token)
+        elif layout.is_text(sampled.token):
             answer.text_ids.append(sampled.token)
             delta, answer.text_sent = self._new_text(answer.text_ids, answer.text_sent, sampled.last)
             if delta:
@@ -326,8 +408,21 @@ class SpeechEngine:
                 session.voice.flushed = True
                 session.voice.codes += session.voice.codes[-1:] * FLUSH_TOKENS
             complete = sampled.token == layout.control("<end>")
-            if session.voice is None or not session.voice.codes:
+            if answer.call_ids is not None and complete:
+                self._called(session, answer, answer.call_ids)
+            elif session.voice is None or not session.voice.codes:
                 self._finish(session, "completed" if complete else "incomplete")
+
+    def _called(self, session: Session, answer: Answer, ids: list[int]) -> None:
+        text = self.model.text.decode(ids)
+        try:
+            name, arguments = read_call(text)
+        except ValueError:
+            self._finish(session, "failed", f"expected a function call from the model, got {text!r}")
+            return
+        session_id, response_id = session.conversation.session_id, answer.request.response_id
+        self._events.append(FunctionCall(session_id, response_id, name, arguments))
+        self._finish(session, "completed")
 
     def _new_text(self, ids: list[int], sent: str, last: bool) -> tuple[str, str]:
         """The text behind `sent`, without a character that is still incomplete."""
@@ -381,7 +476,7 @@ class SpeechEngine:
                 complete = answer.item.tokens[-1] == self.model.layout.control("<end>")
                 self._finish(session, "completed" if complete else "incomplete")
 
-    def _finish(self, session: Session, status: str) -> None:
+    def _finish(self, session: Session, status: str, error: str | None = None) -> None:
         answer, conversation = session.answer, session.conversation
         if answer is None:
             return
@@ -392,10 +487,13 @@ class SpeechEngine:
         if answer.request.instructions is not None:  # they held for this answer only
             conversation.set_instructions(session.instructions)
         answer.timings_ms["done"] = 1000 * (self.clock() - answer.asked_at_s)
-        text, audio = conversation.count(answer.item.tokens[2:])
+        text, audio = conversation.count(answer.item.tokens[answer.opening_tokens :])
         usage = Usage(answer.input_text, answer.input_audio, answer.cached_text, answer.cached_audio, text, audio)
         self._events.append(
-            ResponseDone(conversation.session_id, answer.request.response_id, status, usage, answer.timings_ms)
+            ResponseDone(conversation.session_id, answer.request.response_id, status, usage, answer.timings_ms, error)
         )
+        if session.detached:
+            self._leave(session, answer.request.response_id)
+            return
         if session.commit_as is None:
             self._prefill(session)

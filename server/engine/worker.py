@@ -51,8 +51,7 @@ def run(pipe: Connection, model_dir: Path, config: EngineConfig, threads: int) -
             for command in _commands(pipe, wait=not engine.has_work):
                 if failures := receive(engine, command):
                     pipe.send(failures)
-            events = engine.step()
-            if events:
+            if events := step(engine):
                 pipe.send(events)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         _log.info("the gateway closed the pipe")
@@ -66,6 +65,15 @@ def receive(engine: "SpeechEngine", command: Command) -> list[Event]:
         _log.exception("session %s: %s failed", command.session_id, type(command).__name__)
         return [SessionFailed(command.session_id, f"the engine failed on {type(command).__name__}; its log says why")]
     return []
+
+
+def step(engine: "SpeechEngine") -> list[Event]:
+    """One step. One that breaks loses every conversation, but not the engine: the next sessions are served."""
+    try:
+        return engine.step()
+    except Exception:  # noqa: BLE001 - the outermost edge of one step
+        _log.exception("a step failed; every session is lost")
+        return engine.reset("the engine failed and was restarted")
 
 
 def _commands(pipe: Connection, wait: bool) -> Iterable[Command]:

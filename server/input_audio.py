@@ -1,0 +1,166 @@
+"""The input audio buffer of a session: what is being said now, what was said just before, and where turns begin.
+
+Audio comes in at the engine's rate. Turn detection by voice activity lives here; what a change means for the
+conversation is the session's business. No I/O, no torch.
+"""
+
+import numpy as np
+
+from server import audio
+from server.audio import Samples
+from server.engine.messages import HEARD_HZ
+from server.session_config import AudioInput, SemanticVad, ServerVad
+from server.turn_detection import WINDOW_MS, Hysteresis, SpeechStarted, SpeechStopped
+
+BYTES_PER_MS = HEARD_HZ * 2 // 1000
+# semantic_vad: the end-of-turn probability that ends a turn in a pause, and the pause that ends it anyway.
+_EAGERNESS = {"low": (0.9, 8000), "medium": (0.75, 4000), "auto": (0.75, 4000), "high": (0.5, 2000)}
+_SEMANTIC_THRESHOLD, _SEMANTIC_PADDING_MS, _SEMANTIC_MIN_PAUSE_MS = 0.5, 300, 96
+
+
+class InputAudio:
+    """See the module."""
+
+    def __init__(self, settings: AudioInput) -> None:
+        self._settings = settings
+        self._resample = audio.resampler(audio.RATE_HZ[settings.format.type], HEARD_HZ)
+        self._hysteresis: Hysteresis | None = None
+        self._windows = 0
+        self._windows_start_ms = 0  # where turn detection was switched on
+        self.heard_ms = 0.0
+        """Audio since the session began."""
+        self.recent = bytearray()
+        """What was heard before speech began, as far back as the prefix padding."""
+        self.turn = bytearray()
+        """Audio of the open turn."""
+        self._opinion: tuple[float, int] = (0.0, 0)  # the model's: probability that the turn is over, after so many ms
+        self._detect(settings)
+
+    # --- settings --------------------------------------------------------------------------------------------------
+
+    def configure(self, settings: AudioInput) -> None:
+        """Settings have changed; what was heard of an open turn stays."""
+        old, self._settings = self._settings, settings
+        if settings.format != old.format:
+            self._resample = audio.resampler(audio.RATE_HZ[settings.format.type], HEARD_HZ)
+        if settings.turn_detection != old.turn_detection:
+            self._detect(settings)
+
+    def _detect(self, settings: AudioInput) -> None:
+        detection, before = settings.turn_detection, self._hysteresis
+        if isinstance(detection, ServerVad):
+            self._hysteresis = Hysteresis(detection.threshold, detection.silence_duration_ms)
+        elif isinstance(detection, SemanticVad):
+            self._hysteresis = Hysteresis(_SEMANTIC_THRESHOLD, _EAGERNESS[detection.eagerness][1])
+        else:
+            self._hysteresis = None
+        if before is None:
+            self._windows, self._windows_start_ms = 0, round(self.heard_ms)
+        if before is not None and before.speaking:
+            if self._hysteresis is not None:
+                self._hysteresis.speaking = True
+        elif self._hysteresis is None:
+            self.recent.clear()
+
+    @property
+    def detects(self) -> bool:
+        """Whether turns begin and end by themselves."""
+        return self._hysteresis is not None
+
+    @property
+    def speaking(self) -> bool:
+        """Whether turn detection hears somebody."""
+        return self._hysteresis is not None and self._hysteresis.speaking
+
+    @property
+    def padding_ms(self) -> int:
+        detection = self._settings.turn_detection
+        return detection.prefix_padding_ms if isinstance(detection, ServerVad) else _SEMANTIC_PADDING_MS
+
+    # --- what comes in ---------------------------------------------------------------------------------------------
+
+    def decode(self, data: bytes) -> Samples:
+        """Bytes of the wire -> 16 kHz samples, through the buffer's own resampler. Raises `ClientError`."""
+        return self._resample(audio.decode(data, self._settings.format.type), False)
+
+    def hear(self, samples: Samples) -> bytes:
+        """More 16 kHz audio; returns it if it belongs to the open turn, else nothing."""
+        self.heard_ms += 1000 * len(samples) / HEARD_HZ
+        data = samples.tobytes()
+        if self._hysteresis is None or self._hysteresis.speaking:
+            self.turn += data
+            return data
+        self.recent += data
+        # Keep the padding, and what turn detection needs to make up its mind.
+        keep = BYTES_PER_MS * (self.padding_ms + 4 * WINDOW_MS) + len(data)
+        del self.recent[: max(0, len(self.recent) - keep)]
+        return b""
+
+    def end_of_input(self) -> Samples:
+        """What the resampler still holds when a manual turn ends; the next turn begins with none of it."""
+        tail = self._resample(np.zeros(0, dtype=np.int16), True)
+        self._resample = audio.resampler(audio.RATE_HZ[self._settings.format.type], HEARD_HZ)
+        return tail
+
+    def opinion(self, probability: float, heard_ms: int) -> None:
+        """The model's own: how likely the turn is over, having heard so much of it."""
+        self._opinion = (probability, heard_ms)
+
+    def window(self, probability: float) -> SpeechStarted | SpeechStopped | None:
+        """Turn detection's probability of speech in the next 32 ms window."""
+        start_ms = self._windows_start_ms + self._windows * WINDOW_MS
+        self._windows += 1
+        if self._hysteresis is None:
+            return None
+        change = self._hysteresis.push(probability, start_ms)
+        if change is None and self._is_over_by_meaning(start_ms + WINDOW_MS):
+            return self._hysteresis.stop()
+        return change
+
+    def _is_over_by_meaning(self, now_ms: int) -> bool:
+        """Whether the turn ends in a pause because the model thinks that it is over."""
+        detection = self._settings.turn_detection
+        if not isinstance(detection, SemanticVad) or self._hysteresis is None:
+            return False
+        quiet_since_ms = self._hysteresis.quiet_since_ms
+        if quiet_since_ms is None or now_ms - quiet_since_ms < _SEMANTIC_MIN_PAUSE_MS:
+            return False
+        probability, heard_ms = self._opinion
+        # An opinion from before the pause says nothing about the pause.
+        turn_start_ms = self.heard_ms - len(self.turn) / BYTES_PER_MS
+        return probability >= _EAGERNESS[detection.eagerness][0] and turn_start_ms + heard_ms >= quiet_since_ms
+
+    # --- turns -----------------------------------------------------------------------------------------------------
+
+    def begin_turn(self, at_ms: int) -> int:
+        """Speech was found at `at_ms`: the turn begins with the padding before it. Returns where that is."""
+        start_ms = max(0, at_ms - self.padding_ms)
+        wanted = int((self.heard_ms - start_ms) * BYTES_PER_MS) // 2 * 2
+        self.turn = bytearray(self.recent[max(0, len(self.recent) - wanted) :])
+        self.recent.clear()
+        self._opinion = (0.0, 0)
+        return start_ms
+
+    def take_recent(self) -> bytes:
+        """Make a turn of what was heard although turn detection found no speech in it."""
+        self.turn = bytearray(self.recent)
+        self.recent.clear()
+        return bytes(self.turn)
+
+    def take_turn(self) -> bytes:
+        """The turn is over."""
+        pcm, self.turn = bytes(self.turn), bytearray()
+        return pcm
+
+    def stop(self) -> None:
+        """Nobody is speaking any more, whatever turn detection thinks."""
+        if self._hysteresis is not None and self._hysteresis.speaking:
+            self._hysteresis.stop()
+
+    def clear(self) -> None:
+        """Forget what was heard; it still counts as time that has passed."""
+        if self._hysteresis is None:
+            self.heard_ms += 1000 * len(self.end_of_input()) / HEARD_HZ
+        self.turn.clear()
+        self.recent.clear()
+        self.stop()

@@ -1,0 +1,192 @@
+"""The speech engine beyond plain answers, on a small random model: function calls, detached answers, items anywhere."""
+
+from collections.abc import Callable
+
+import pytest
+
+from model.checkpoint import SpeechModel
+from server.engine import worker
+from server.engine.messages import (
+    AddText,
+    Cancel,
+    CloseSession,
+    Context,
+    Event,
+    FunctionCall,
+    OpenSession,
+    Respond,
+    ResponseBegun,
+    ResponseDone,
+    SessionFailed,
+    SetTruncation,
+    TextDelta,
+)
+from server.engine.speech_engine import SpeechEngine
+from tests.test_speech_engine import CONFIG, _items, _run, _tokens
+
+
+@pytest.fixture
+def engine(tiny: SpeechModel) -> SpeechEngine:
+    made = SpeechEngine(tiny, CONFIG)
+    made.receive(OpenSession("a"))
+    made.receive(AddText("a", "q", "user", "hello"))
+    return made
+
+
+@pytest.fixture
+def say(engine: SpeechEngine, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[int]], None]:
+    """Make the model say these tokens, whatever it thinks; they must be allowed."""
+
+    def script(tokens: list[int]) -> None:
+        rest = iter(tokens)
+
+        def sample(_hidden: object, sequence: object) -> int:
+            token = next(rest)
+            allowed = sequence.rule.allowed()  # type: ignore[attr-defined]
+            assert allowed.start <= token < allowed.stop or token in allowed.also
+            return token
+
+        monkeypatch.setattr(engine.tokens, "_sample", sample)
+
+    return script
+
+
+def _call(engine: SpeechEngine, text: str) -> list[int]:
+    layout = engine.model.layout
+    return [layout.control("<call>"), *engine.model.text.encode(text), layout.control("<end>")]
+
+
+def _kinds(events: list[Event]) -> list[str]:
+    return [type(e).__name__ for e in events]
+
+
+def test_the_model_may_call_a_function_instead_of_answering(
+    engine: SpeechEngine, say: Callable[[list[int]], None]
+) -> None:
+    said = _call(engine, 'set_light {"on": true}')
+    say(said)
+    engine.receive(Respond("a", "r", "x", calls="auto"))
+    events = _run(engine)
+    assert _kinds(events) == ["ResponseBegun", "FunctionCall", "ResponseDone"]
+    assert isinstance(events[1], FunctionCall)
+    assert (events[1].name, events[1].arguments) == ("set_light", '{"on": true}')
+    assert _tokens(engine)[-len(said) :] == said
+    engine.receive(AddText("a", "out", "result", '{"ok": true}'))
+    assert engine.model.layout.control("<result>") in _tokens(engine)
+
+
+def test_a_call_that_is_no_json_fails_the_answer(engine: SpeechEngine, say: Callable[[list[int]], None]) -> None:
+    say(_call(engine, "set_light maybe"))
+    engine.receive(Respond("a", "r", "x", calls="required"))
+    done = _run(engine)[-1]
+    assert isinstance(done, ResponseDone)
+    assert (done.status, "set_light maybe" in (done.error or "")) == ("failed", True)
+
+
+def test_a_named_function_is_called_by_its_name(engine: SpeechEngine, say: Callable[[list[int]], None]) -> None:
+    say([*engine.model.text.encode("{}"), engine.model.layout.control("<end>")])
+    engine.receive(Respond("a", "r", "x", calls="=set_light"))
+    [call] = [e for e in _run(engine) if isinstance(e, FunctionCall)]
+    assert (call.name, call.arguments) == ("set_light", "{}")
+
+
+def test_the_model_may_answer_although_there_are_functions(
+    engine: SpeechEngine, say: Callable[[list[int]], None]
+) -> None:
+    layout = engine.model.layout
+    say([layout.control("<text>"), *engine.model.text.encode("few words"), layout.control("<end>")])
+    engine.receive(Respond("a", "r", "x", speak=False, calls="auto"))
+    assert "".join(e.text for e in _run(engine) if isinstance(e, TextDelta)) == "few words"
+
+
+def test_a_detached_answer_sees_the_conversation_and_leaves_it_as_it_was(engine: SpeechEngine) -> None:
+    engine.receive(AddText("a", "q2", "user", "there"))
+    before = _tokens(engine)
+    engine.receive(Respond("a", "in", "x", speak=False, max_tokens=8))
+    engine.receive(Respond("a", "out", "y", speak=False, max_tokens=8, context=(Context(item_id="q"),)))
+    events = _run(engine)
+    assert {e.response_id for e in events if isinstance(e, ResponseDone)} == {"in", "out"}
+    assert all(e.session_id == "a" for e in events)
+    assert [i.item_id for i in _items(engine)] == ["q", "q2", "x"]
+    assert _tokens(engine)[: len(before)] == before
+    assert list(engine._sessions) == ["a"]
+
+
+def test_a_detached_answer_about_the_same_items_says_the_same(engine: SpeechEngine) -> None:
+    def words(events: list[Event], response_id: str) -> str:
+        return "".join(e.text for e in events if isinstance(e, TextDelta) and e.response_id == response_id)
+
+    context = (Context("user", "hello"),)
+    engine.receive(Respond("a", "out", "y", speak=False, max_tokens=12, context=context))
+    engine.receive(Respond("a", "in", "x", speak=False, max_tokens=12))
+    events = _run(engine)
+    assert words(events, "in") == words(events, "out") != ""
+
+
+def test_a_detached_answer_without_a_free_place_fails_alone(engine: SpeechEngine) -> None:
+    for name in "bc":
+        engine.receive(OpenSession(name))
+    engine.receive(Respond("a", "out", "y", context=()))
+    [done] = [e for e in engine.step() if isinstance(e, ResponseDone)]
+    assert (done.response_id, done.status) == ("out", "failed")
+
+
+def test_detached_answers_end_with_a_cancel_and_with_their_session(engine: SpeechEngine) -> None:
+    for name in ("one", "two"):
+        engine.receive(Respond("a", name, name, context=()))
+    engine.step()
+    engine.receive(Cancel("a", "one"))
+    assert [e.status for e in engine.step() if isinstance(e, ResponseDone)] == ["cancelled"]
+    assert list(engine._sessions) == ["a", "two"]
+    engine.receive(CloseSession("a"))
+    assert not engine._sessions
+    assert not engine.has_work
+
+
+def test_items_are_inserted_where_they_belong(engine: SpeechEngine) -> None:
+    engine.receive(AddText("a", "last", "user", "there"))
+    engine.receive(AddText("a", "middle", "user", "words", after="q"))
+    engine.receive(AddText("a", "first", "user", "few", after=""))
+    assert [i.item_id for i in _items(engine)] == ["first", "q", "middle", "last"]
+    assert _tokens(engine) == [t for i in _items(engine) for t in i.tokens]
+
+
+def test_without_truncation_a_conversation_too_long_fails_its_answer(engine: SpeechEngine) -> None:
+    engine.receive(SetTruncation("a", None, 60))
+    for number in range(8):
+        engine.receive(AddText("a", f"q{number}", "user", "hello there"))
+    engine.receive(Respond("a", "r", "x"))
+    done = _run(engine)[-1]
+    assert isinstance(done, ResponseDone)
+    assert (done.status, "truncation is disabled" in (done.error or "")) == ("failed", True)
+
+
+def test_truncation_keeps_the_share_that_was_asked_for(engine: SpeechEngine) -> None:
+    engine.receive(SetTruncation("a", 0.5, 60))
+    for number in range(8):
+        engine.receive(AddText("a", f"q{number}", "user", "hello there"))
+        assert len(_tokens(engine)) <= 60
+    assert _items(engine)[-1].item_id == "q7"
+
+
+def test_a_step_that_breaks_loses_the_sessions_and_not_the_engine(
+    engine: SpeechEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_think", broken)
+        failed = worker.step(engine)
+    assert [(e.session_id, e.fatal) for e in failed if isinstance(e, SessionFailed)] == [("a", True)]
+    engine.receive(OpenSession("b"))
+    engine.receive(AddText("b", "q", "user", "hello"))
+    engine.receive(Respond("b", "r", "x", max_tokens=5))
+    assert _kinds(_run(engine))[-1] == "ResponseDone"
+
+
+def test_what_an_answer_reads_is_counted_when_it_begins(engine: SpeechEngine) -> None:
+    engine.receive(Respond("a", "r", "x", max_tokens=5))
+    [begun] = [e for e in engine.step() if isinstance(e, ResponseBegun)]
+    [done] = [e for e in _run(engine) if isinstance(e, ResponseDone)]
+    assert begun.usage.input_text == done.usage.input_text > 0
