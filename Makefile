@@ -34,8 +34,12 @@ demo: setup ## Start the server, ask it spoken questions over a WebSocket, keep 
 serve: setup ## Serve the embedded model on ws://127.0.0.1:8000/v1/realtime
 	$(BIN)/antiphon serve $(ARGS)
 
-test: setup ## Run the tests
+test: $(VENV)/.stock ## Run the tests, stock clients among them
 	$(BIN)/pytest -q $(ARGS)
+
+$(VENV)/.stock: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[stock]"
+	touch $@
 
 check: setup ## Lint, formatting, types
 	$(BIN)/ruff check .

@@ -5,7 +5,15 @@ No I/O. A rejected update changes nothing.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+)
 
 from server.errors import ClientError
 
@@ -63,6 +71,11 @@ class Transcription(_Strict):
     keywords: list[str] | None = None
     prompt: str | None = None
     delay: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _what_was_set(self, shown: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Pipecat's own type has fewer fields and takes no others, not even null ones."""
+        return {k: v for k, v in shown(self).items() if v is not None}
 
 
 class AudioInput(_Strict):
