@@ -1,7 +1,7 @@
 """The Transformer: a compact Qwen3 (Yang et al. 2025, arXiv 2505.09388) that reads a stock Hugging Face checkpoint.
 
-One network, two ways to call it: `forward` over whole sequences, for training and as the reference, and `extend`,
-which adds tokens to sequences in the slots of a static KV cache. It knows nothing about what the tokens mean.
+Over whole sequences, for training and as the reference; `cached_transformer.py` is the same function piece by piece. It
+knows nothing about what the tokens mean.
 """
 
 from dataclasses import asdict, dataclass
@@ -41,15 +41,6 @@ class TransformerConfig:
             "bos_token_id": None,
             "eos_token_id": None,
         }
-
-
-class KVCache:
-    """Keys and values of `slots` sequences of at most `length` tokens."""
-
-    def __init__(self, config: TransformerConfig, slots: int, length: int) -> None:
-        shape = (config.num_hidden_layers, slots, config.num_key_value_heads, length, config.head_dim)
-        self.keys, self.values = torch.zeros(shape), torch.zeros(shape)  # [L, S, H, T, D]
-        self.slots, self.length = slots, length
 
 
 class RMSNorm(nn.Module):
@@ -145,26 +136,3 @@ class SpeechTransformer(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Whole sequences [B, T] -> logits [B, T, V]."""
         return self.lm_head(self.hidden(self.model["embed_tokens"](tokens)))
-
-    def extend(self, tokens: Tensor, slots: Tensor, lengths: Tensor, cache: KVCache) -> Tensor:
-        """Append tokens [B, T] to the sequences in `slots` [B], which hold `lengths` [B] tokens already.
-
-        Rows shorter than T are padded at the end with any token: padding lands behind the row, where the next call
-        overwrites it. Returns final hidden states [B, T, C]. Raises ValueError if a sequence would not fit.
-        """
-        width = tokens.shape[1]
-        total = int((lengths + width).max())
-        if total > cache.length:
-            raise ValueError(f"expected at most {cache.length} tokens in a sequence, got {total}")
-        positions = lengths[:, None] + torch.arange(width)  # [B, T]
-        cos, sin = self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1)  # [B, 1, T, D]
-        mask = (torch.arange(total) <= positions.unsqueeze(2)).unsqueeze(1)  # [B, 1, T, S]
-        x = self.model["embed_tokens"](tokens)
-        rows = slots[:, None]
-        for i, layer in enumerate(self.model["layers"]):
-            q, k, v = layer.self_attn.project(layer.input_layernorm(x), cos, sin)
-            cache.keys[i][rows, :, positions] = k.transpose(1, 2)
-            cache.values[i][rows, :, positions] = v.transpose(1, 2)
-            keys, values = cache.keys[i][slots, :, :total], cache.values[i][slots, :, :total]
-            x = layer.feed_forward(x + layer.self_attn.attend(q, keys, values, mask))
-        return self.model["norm"](x)

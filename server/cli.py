@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
         "serve": (_serve, "serve a model to Realtime clients"),
         "talk": (_talk, "ask a server with sound files or the microphone"),
         "demo": (_demo, "start a server and ask it the questions that ship with the project"),
-        "bench": (_bench, "measure a server: ttfa, load"),
+        "bench": (_bench, "measure a server: ttfa, load, engine"),
         "eval": (_eval, "measure a model's answers on held-out questions"),
     }
     parser = argparse.ArgumentParser(
@@ -102,11 +102,20 @@ def _eval(argv: list[str]) -> int:
 def _bench(argv: list[str]) -> int:
     from benchmarks import load, ttfa
 
-    kinds = {"ttfa": ttfa.main, "load": load.main}
+    def engine(rest: list[str]) -> int:
+        from benchmarks.engine import main as measure
+
+        return measure(rest)
+
+    kinds = {"ttfa": ttfa.main, "load": load.main, "engine": engine}
     parser = argparse.ArgumentParser(
         prog="antiphon bench", description="Measure a server.", add_help=not argv or argv[0] not in kinds
     )
-    parser.add_argument("kind", choices=kinds, help="ttfa: one paced session; load: many at once")
+    parser.add_argument(
+        "kind",
+        choices=kinds,
+        help="ttfa: one paced session; load: many at once; engine: each step of the embedded engine against its floor",
+    )
     options, rest = parser.parse_known_args(argv)
     return kinds[options.kind](rest)
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.cached_transformer import CachedTransformer, KVCache
 from model.checkpoint import SpeechModel
-from model.transformer import KVCache, SpeechTransformer
+from model.transformer import SpeechTransformer
 
 
 @pytest.fixture(scope="module")
@@ -31,24 +32,25 @@ def test_logits_are_those_of_transformers_on_the_same_checkpoint(tiny_dir: Path)
 
 
 def test_extending_piece_by_piece_gives_what_the_whole_gives(net: SpeechTransformer) -> None:
-    tokens, cache = _tokens(2, 30), KVCache(net.config, 4, 64)
+    tokens, cache, cached = _tokens(2, 30), KVCache(net.config, 4, 64), CachedTransformer(net)
     slots, pieces = torch.tensor([3, 1]), []
     for first, last in ((0, 7), (7, 8), (8, 25), (25, 30)):
-        pieces.append(net.extend(tokens[:, first:last], slots, torch.tensor([first, first]), cache))
+        pieces.append(cached.extend(tokens[:, first:last], slots, torch.tensor([first, first]), cache))
     torch.testing.assert_close(net.lm_head(torch.cat(pieces, 1)), net(tokens), atol=1e-4, rtol=1e-4)
 
 
-def test_rows_of_different_length_do_not_disturb_each_other(net: SpeechTransformer) -> None:
+@pytest.mark.parametrize("slots", [(0, 1), (9, 0), (5, 3)])
+def test_rows_of_different_length_do_not_disturb_each_other(net: SpeechTransformer, slots: tuple[int, int]) -> None:
     long, short = _tokens(1, 20), _tokens(1, 5)
-    cache = KVCache(net.config, 2, 64)
+    cache, cached, where = KVCache(net.config, 10, 64), CachedTransformer(net), torch.tensor(slots)
     padded = torch.cat([long, torch.nn.functional.pad(short, (0, 15))])
-    net.extend(padded, torch.tensor([0, 1]), torch.tensor([0, 0]), cache)
+    cached.extend(padded, where, torch.tensor([0, 0]), cache)
     following = torch.tensor([[1], [2]])
-    together = net.extend(following, torch.tensor([0, 1]), torch.tensor([20, 5]), cache)
+    together = cached.extend(following, where, torch.tensor([20, 5]), cache)
     alone = net(torch.cat([short, following[1:]], 1))[:, -1]
     torch.testing.assert_close(net.lm_head(together[1, -1:]), alone, atol=1e-4, rtol=1e-4)
 
 
 def test_a_sequence_longer_than_the_cache_is_refused(net: SpeechTransformer) -> None:
     with pytest.raises(ValueError, match="at most 8 tokens"):
-        net.extend(_tokens(1, 9), torch.tensor([0]), torch.tensor([0]), KVCache(net.config, 1, 8))
+        CachedTransformer(net).extend(_tokens(1, 9), torch.tensor([0]), torch.tensor([0]), KVCache(net.config, 1, 8))

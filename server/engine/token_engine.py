@@ -10,8 +10,9 @@ from typing import Protocol
 
 import torch
 
+from model.cached_transformer import CachedTransformer, KVCache
 from model.layout import TokenLayout
-from model.transformer import KVCache, SpeechTransformer
+from model.transformer import SpeechTransformer
 from server.engine.engine_config import EngineConfig
 from server.errors import EngineFull, SequenceTooLong
 
@@ -82,11 +83,11 @@ class TorchTokenEngine:
 
     def __init__(self, transformer: SpeechTransformer, layout: TokenLayout, config: EngineConfig) -> None:
         self.config, self.layout = config, layout
-        self._net = transformer
+        self._net = CachedTransformer(transformer)
         self._cache = KVCache(transformer.config, config.slots, config.length)
         self._free = list(range(config.slots))
         self._open: list[TokenSequence] = []
-        head = transformer.lm_head.weight
+        head = self._net.head
         self._turn_direction = head[layout.control("<end>")] - head[layout.control("<listen>")]
 
     def open(self) -> TokenSequence:
@@ -168,7 +169,7 @@ class TorchTokenEngine:
     def _sample(self, hidden: torch.Tensor, sequence: TokenSequence) -> int:
         assert sequence.rule is not None
         allowed = sequence.rule.allowed()
-        weights = self._net.lm_head.weight
+        weights = self._net.head
         logits = weights[allowed.start : allowed.stop] @ hidden
         if allowed.also:
             logits = torch.cat([logits, weights[list(allowed.also)] @ hidden])

@@ -1,0 +1,112 @@
+"""`antiphon bench engine`: how long each step of the embedded engine takes, against what this machine could do at best.
+
+The floor of a step is the larger of two times: reading its bytes (weights once, the KV cache of every row) at the
+memory's measured speed, and doing its multiplications at the processor's measured speed.
+
+Last line, JSON: `command`, `threads`, `gigabytes_per_s`, `gigaflops`, `decode`, `prefill`, `hear`, `say`: for each size
+(rows, tokens or sessions) `ms`, `floor_ms` and `times` the floor (hearing and saying: `ms` alone).
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.audio_tokenizer import TOKEN_SAMPLES
+from model.cached_transformer import CachedTransformer, KVCache
+from model.checkpoint import EMBEDDED, SpeechModel, load
+from model.streaming import State
+from model.transformer import SpeechTransformer
+
+_CONTEXT = 300  # tokens that each sequence holds already
+_SIZES = (1, 2, 4, 8, 16)
+
+
+def milliseconds(work: Callable[[], object], rounds: int = 40, warmup: int = 5) -> float:
+    """Median time of one call."""
+    times = []
+    for i in range(warmup + rounds):
+        started = time.perf_counter()
+        work()
+        if i >= warmup:
+            times.append(1000 * (time.perf_counter() - started))
+    return sorted(times)[len(times) // 2]
+
+
+def machine() -> tuple[float, float]:
+    """(gigabytes a second that can be read, gigaflops of single-precision products), with the threads torch has now."""
+    big = torch.ones(64 << 20)  # 256 MB: more than any cache
+    read_ms = milliseconds(big.sum, rounds=5, warmup=1)
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    product_ms = milliseconds(lambda: a @ b, rounds=10, warmup=2)
+    return big.numel() * 4 / read_ms / 1e6, 2 * 1024**3 / product_ms / 1e6
+
+
+def floor_ms(net: SpeechTransformer, rows: int, tokens: int, speed: tuple[float, float]) -> float:
+    """The least time of one `extend` of `rows` sequences by `tokens` each."""
+    config = net.config
+    weights = sum(p.numel() for p in net.model["layers"].parameters())
+    cached = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * _CONTEXT
+    read = 4 * (weights + rows * cached) / speed[0] / 1e6
+    attention = 2 * 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * _CONTEXT
+    done = rows * tokens * (2 * weights + attention) / speed[1] / 1e6
+    return max(read, done)
+
+
+def transformer_steps(model: SpeechModel, speed: tuple[float, float]) -> dict[str, dict[str, Any]]:
+    """Decoding one token for each of several rows, and prefilling one row with several tokens."""
+    net = CachedTransformer(model.transformer)
+    cache = KVCache(net.config, max(_SIZES), 2 * _CONTEXT)
+    found: dict[str, dict[str, Any]] = {"decode": {}, "prefill": {}}
+    for name, shapes in (("decode", [(n, 1) for n in _SIZES]), ("prefill", [(1, n) for n in (2, 8, 32, 128)])):
+        for rows, width in shapes:
+            tokens, slots = torch.zeros(rows, width, dtype=torch.long), torch.arange(rows)
+            lengths = torch.full((rows,), _CONTEXT)
+            ms = milliseconds(lambda t=tokens, s=slots, n=lengths: net.extend(t, s, n, cache))  # type: ignore[misc]
+            least = floor_ms(model.transformer, rows, width, speed)
+            found[name][str(rows * width)] = {
+                "ms": round(ms, 2), "floor_ms": round(least, 2), "times": round(ms / least, 1),
+            }  # fmt: skip
+    return found
+
+
+def audio_steps(model: SpeechModel) -> dict[str, dict[str, Any]]:
+    """Tokenising 80 ms for several sessions at once, and detokenising 160 ms."""
+
+    def rows(state: State, n: int) -> State:
+        return [torch.cat([x] * n) for x in state]
+
+    found: dict[str, dict[str, Any]] = {"hear": {}, "say": {}}
+    for n in _SIZES:
+        pcm, ear = torch.zeros(n, 2 * TOKEN_SAMPLES), rows(model.tokenizer.initial_state(1), n)
+        codes, mouth = torch.zeros(n, 4, dtype=torch.long), rows(model.detokenizer.initial_state(1), n)
+        found["hear"][str(n)] = {"ms": round(milliseconds(lambda p=pcm, s=ear: model.tokenizer(p, s)), 2)}  # type: ignore[misc]
+        found["say"][str(n)] = {"ms": round(milliseconds(lambda c=codes, s=mouth: model.detokenizer(c, s)), 2)}  # type: ignore[misc]
+    return found
+
+
+def main(argv: list[str]) -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(prog="antiphon bench engine", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--model-dir", type=Path, default=EMBEDDED)
+    parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    with torch.inference_mode():
+        speed = machine()
+        print(f"this machine: {speed[0]:.0f} GB/s, {speed[1]:.0f} gigaflops with {options.threads} thread(s)\n")
+        model = load(options.model_dir)
+        found = transformer_steps(model, speed) | audio_steps(model)
+    for name, title in (
+        ("decode", "decode: rows"), ("prefill", "prefill: tokens"), ("hear", "hear 80 ms: sessions"), ("say", "say 160 ms: sessions"),
+    ):  # fmt: skip
+        print(f"{title:<22} {'ms':>8} {'floor':>8} {'times':>6}")
+        for size, row in found[name].items():
+            print(f"{size:<22} {row['ms']:>8} {row.get('floor_ms', ''):>8} {row.get('times', ''):>6}")
+    result = {"command": "bench engine", "threads": options.threads, "gigabytes_per_s": round(speed[0], 1)}
+    print(json.dumps(result | {"gigaflops": round(speed[1], 1)} | found))
+    return 0

@@ -1,0 +1,99 @@
+"""The Transformer as the embedded engine runs it: tokens are added to sequences in the slots of a static KV cache.
+
+The same function as `SpeechTransformer`, arranged for few and small operations, because at the size of the embedded
+model every operation costs about as much to start as to do: norm weights are folded into the matrices behind them,
+projections of the same input are one product, queries and keys are normalised and rotated together, and keys and values
+are read where they lie. It knows nothing about what the tokens mean.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.transformer import SpeechTransformer, TransformerConfig
+
+
+class KVCache:
+    """Keys and values of `slots` sequences of at most `length` tokens."""
+
+    def __init__(self, config: TransformerConfig, slots: int, length: int) -> None:
+        shape = (config.num_hidden_layers, slots, config.num_key_value_heads, length, config.head_dim)
+        self.keys, self.values = torch.zeros(shape), torch.zeros(shape)  # [L, S, H, T, D]
+        self.slots, self.length = slots, length
+
+
+def _unit(x: Tensor, eps: float) -> Tensor:
+    """x over its root mean square."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+
+
+class CachedTransformer:
+    """Weights of a `SpeechTransformer`, rearranged. `embeddings` and `head` are its own."""
+
+    def __init__(self, net: SpeechTransformer) -> None:
+        self.config = config = net.config
+        self.embeddings: Tensor = net.model["embed_tokens"].weight
+        self.head: Tensor = net.lm_head.weight
+        self._cos, self._sin = net.cos, net.sin
+        self._final = net.model["norm"].weight
+        self._layers = []
+        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+        for layer in net.model["layers"]:
+            attention, mlp = layer.self_attn, layer.mlp
+            projections = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
+            self._layers.append(
+                (
+                    (torch.cat(projections) * layer.input_layernorm.weight).T.contiguous(),
+                    torch.cat(
+                        [attention.q_norm.weight.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)]
+                    ),
+                    attention.o_proj.weight.T.contiguous(),
+                    (
+                        torch.cat([mlp["gate_proj"].weight, mlp["up_proj"].weight])
+                        * layer.post_attention_layernorm.weight
+                    ).T.contiguous(),
+                    mlp["down_proj"].weight.T.contiguous(),
+                )
+            )
+
+    def extend(self, tokens: Tensor, slots: Tensor, lengths: Tensor, cache: KVCache) -> Tensor:
+        """Append tokens [B, T] to the sequences in `slots` [B], which hold `lengths` [B] tokens already.
+
+        Rows shorter than T are padded at the end with any token: padding lands behind the row, where the next call
+        overwrites it. Returns final hidden states [B, T, C]. Raises ValueError if a sequence would not fit.
+        """
+        config, eps = self.config, self.config.rms_norm_eps
+        batch, width = tokens.shape
+        heads, kv_heads, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        total = int(lengths.max()) + width
+        if total > cache.length:
+            raise ValueError(f"expected at most {cache.length} tokens in a sequence, got {total}")
+        positions = lengths[:, None] + torch.arange(width)  # [B, T]
+        cos, sin = self._cos[positions].unsqueeze(2), self._sin[positions].unsqueeze(2)  # [B, T, 1, D]
+        # Attention reads the cache in place, over the whole range of slots in which the rows lie: reading an idle slot
+        # costs less than copying the busy ones. Too sparse a range is copied all the same.
+        first, last = int(slots.min()), int(slots.max())
+        dense = last - first < 2 * batch
+        inside = slots - first if dense else torch.arange(batch)
+        range_rows = last - first + 1 if dense else batch
+        mask = torch.ones(range_rows, width, total, dtype=torch.bool)
+        mask[inside] = torch.arange(total) <= positions.unsqueeze(2)
+        mask = mask.unsqueeze(1)  # [R, 1, T, S]
+        queries = torch.zeros(range_rows, heads, width, size)
+        rows = slots[:, None]
+        x = F.embedding(tokens, self.embeddings)
+        for i, (qkv_weight, norm, o_weight, gate_up_weight, down_weight) in enumerate(self._layers):
+            qkv = (_unit(x, eps) @ qkv_weight).view(batch, width, heads + 2 * kv_heads, size)
+            qk = _unit(qkv[:, :, : heads + kv_heads], eps) * norm
+            half = size // 2
+            qk = qk * cos + torch.cat([-qk[..., half:], qk[..., :half]], -1) * sin  # [B, T, H + KV, D]
+            cache.keys[i][rows, :, positions] = qk[:, :, heads:]
+            cache.values[i][rows, :, positions] = qkv[:, :, heads + kv_heads :]
+            queries[inside] = qk[:, :, :heads].transpose(1, 2)
+            here = slice(first, last + 1) if dense else slots
+            keys, values = cache.keys[i][here, :, :total], cache.values[i][here, :, :total]
+            seen = F.scaled_dot_product_attention(queries, keys, values, mask, enable_gqa=True)  # [R, H, T, D]
+            x = x + seen[inside].transpose(1, 2).flatten(2) @ o_weight
+            gate, up = (_unit(x, eps) @ gate_up_weight).chunk(2, -1)
+            x = x + (F.silu(gate) * up) @ down_weight
+        return _unit(x, eps) * self._final
