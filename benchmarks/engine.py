@@ -101,9 +101,8 @@ def main(argv: list[str]) -> int:
         print(f"this machine: {speed[0]:.0f} GB/s, {speed[1]:.0f} gigaflops with {options.threads} thread(s)\n")
         model = load(options.model_dir)
         found = transformer_steps(model, speed) | audio_steps(model)
-    for name, title in (
-        ("decode", "decode: rows"), ("prefill", "prefill: tokens"), ("hear", "hear 80 ms: sessions"), ("say", "say 160 ms: sessions"),
-    ):  # fmt: skip
+    titles = {"decode": "decode: rows", "prefill": "prefill: tokens", "hear": "hear 80 ms: sessions"}
+    for name, title in (titles | {"say": "say 160 ms: sessions"}).items():
         print(f"{title:<22} {'ms':>8} {'floor':>8} {'times':>6}")
         for size, row in found[name].items():
             print(f"{size:<22} {row['ms']:>8} {row.get('floor_ms', ''):>8} {row.get('times', ''):>6}")

@@ -40,18 +40,15 @@ class CachedTransformer:
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         for layer in net.model["layers"]:
             attention, mlp = layer.self_attn, layer.mlp
+            norms = [attention.q_norm.weight.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)]
             projections = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
+            gates = torch.cat([mlp["gate_proj"].weight, mlp["up_proj"].weight])
             self._layers.append(
                 (
                     (torch.cat(projections) * layer.input_layernorm.weight).T.contiguous(),
-                    torch.cat(
-                        [attention.q_norm.weight.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)]
-                    ),
+                    torch.cat(norms),
                     attention.o_proj.weight.T.contiguous(),
-                    (
-                        torch.cat([mlp["gate_proj"].weight, mlp["up_proj"].weight])
-                        * layer.post_attention_layernorm.weight
-                    ).T.contiguous(),
+                    (gates * layer.post_attention_layernorm.weight).T.contiguous(),
                     mlp["down_proj"].weight.T.contiguous(),
                 )
             )
