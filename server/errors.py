@@ -2,6 +2,7 @@
 
 AntiphonError
 ├── ClientError            the client sent something that cannot be done; the session goes on
+├── InvalidKey             the client showed no key, or a wrong one
 ├── EngineFull             no free slot
 ├── SessionLost            the engine has no such session any more
 ├── SequenceTooLong        a conversation would outgrow the model's context
@@ -27,6 +28,11 @@ class ClientError(AntiphonError):
         super().__init__(message)
         self.code = code
         self.param = param
+
+
+class InvalidKey(AntiphonError):
+    code = "invalid_api_key"
+    kind = "invalid_request_error"
 
 
 class EngineFull(AntiphonError):

@@ -4,27 +4,37 @@ comes out. All decisions are made in `server.session`; all sound is made in the 
 
 import asyncio
 import contextlib
-import hmac
 import json
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
+from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi.responses import JSONResponse
 
+from server import http_api
 from server.audio import Samples
 from server.config import LIMITS, ServerConfig
 from server.engine.interface import SpeechEngine
 from server.engine.messages import CloseSession, OpenSession
-from server.errors import EngineUnavailable, SessionLost
+from server.errors import (
+    AntiphonError,
+    ClientError,
+    EngineFull,
+    EngineUnavailable,
+    InvalidKey,
+    SessionLost,
+    wire_error,
+)
 from server.ids import new_id
+from server.keys import Keys, key_of
 from server.session import Output, Session
 from server.turn_detection import WINDOW_SAMPLES, VoiceActivity, VoiceActivityNetwork
 
 _log = logging.getLogger("antiphon.gateway")
-_KEY_PROTOCOL = "openai-insecure-api-key."
 _NORMAL, _POLICY, _FAILED, _OVERLOADED = 1000, 1008, 1011, 1013
 _TICK_S = 0.25
 _FAREWELL_S = 1.0  # for the events that wait when a session fails
@@ -33,10 +43,17 @@ _FAREWELL_S = 1.0  # for the events that wait when a session fails
 class Connection:
     """One WebSocket and its session."""
 
-    def __init__(self, socket: WebSocket, engine: SpeechEngine, network: VoiceActivityNetwork, model: str) -> None:
+    def __init__(
+        self,
+        socket: WebSocket,
+        engine: SpeechEngine,
+        network: VoiceActivityNetwork,
+        model: str,
+        preset: dict[str, Any],
+    ) -> None:
         self._socket, self._engine = socket, engine
         self._activity = VoiceActivity(network)
-        self._session = Session(new_id("sess"), model)
+        self._session = Session(new_id("sess"), model, preset)
         self._outgoing: asyncio.Queue[str] = asyncio.Queue()
 
     async def serve(self) -> None:
@@ -124,17 +141,6 @@ async def _close(socket: WebSocket, code: int, reason: str) -> None:
         await socket.close(code, reason)
 
 
-def _key_of(socket: WebSocket) -> str:
-    """The key a client shows: in its bearer header, or, from a browser, among its subprotocols."""
-    scheme, _, key = socket.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and key:
-        return key.strip()
-    for protocol in socket.scope.get("subprotocols", []):
-        if protocol.startswith(_KEY_PROTOCOL):
-            return str(protocol.removeprefix(_KEY_PROTOCOL))
-    return ""
-
-
 def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
     """The application; its lifespan starts and stops the engine."""
     network = VoiceActivityNetwork()
@@ -146,6 +152,12 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
         await engine.stop()
 
     app = FastAPI(title="Antiphon", lifespan=lifespan)
+    keys = Keys(config.api_keys, time.time)
+    app.include_router(http_api.router(config, engine, keys))
+
+    @app.exception_handler(AntiphonError)
+    async def refused(_: Request, error: AntiphonError) -> JSONResponse:
+        return JSONResponse({"error": wire_error(error)}, _status_of(error))
 
     @app.get("/health")
     async def health(response: Response) -> dict[str, str]:
@@ -154,32 +166,42 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
         response.status_code = 503
         return {"status": "the engine has ended"}
 
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [{"id": config.model_name, "object": "model", "owned_by": "antiphon"}]}
-
     @app.websocket("/realtime")
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:
-        key = _key_of(socket)
-        offered = socket.scope.get("subprotocols", [])
+        offered = tuple(socket.scope.get("subprotocols", []))
         await socket.accept(subprotocol="realtime" if "realtime" in offered else None)
-        if config.api_keys and not any(hmac.compare_digest(key.encode(), k.encode()) for k in config.api_keys):
-            error = {
-                "type": "invalid_request_error",
-                "code": "invalid_api_key",
-                "message": "expected a valid API key",
-                "param": None,
-            }
-            await socket.send_text(json.dumps({"type": "error", "event_id": new_id("event"), "error": error}))
-            await socket.close(_POLICY, "invalid_api_key")
+        try:
+            preset = keys.check(key_of(socket.headers, offered))
+        except InvalidKey as error:
+            refusal = {"type": "error", "event_id": new_id("event"), "error": wire_error(error)}
+            await socket.send_text(json.dumps(refusal))
+            await socket.close(_POLICY, error.code)
             return
         try:
-            await Connection(socket, engine, network, socket.query_params.get("model") or config.model_name).serve()
+            model = socket.query_params.get("model") or config.model_name
+            if socket.query_params.get("intent") == "transcription":
+                preset = {"type": "transcription", **preset}
+            await Connection(socket, engine, network, model, preset).serve()
         except (EngineUnavailable, SessionLost) as error:
             await _close(socket, _OVERLOADED, str(error)[:120])
 
     return app
+
+
+def _status_of(error: AntiphonError) -> int:
+    """The HTTP status of an error."""
+    match error:
+        case InvalidKey():
+            return 401
+        case ClientError(code="model_not_found"):
+            return 404
+        case ClientError():
+            return 400
+        case EngineUnavailable() | SessionLost() | EngineFull():
+            return 503
+        case _:
+            return 500
 
 
 def run(config: ServerConfig) -> None:

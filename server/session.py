@@ -78,13 +78,15 @@ class Session:
         self,
         session_id: str,
         model: str,
+        preset: Wire | None = None,
         clock: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
+        """`preset` is a first `session.update`, of whoever made the key that the client shows."""
         self.id, self.model, self.conversation_id = session_id, model, new_id("conv")
         self._clock = clock
         self._expires_at = int(unix_time()) + LIMITS.session_s
-        self.config = SessionConfig()
+        self.config = updated(SessionConfig(), preset or {})
         self._items = Items()
         self._out = Output()
         self._response: Response | None = None
@@ -98,6 +100,7 @@ class Session:
 
     def opened(self) -> Output:
         """The session has begun."""
+        self._instruct(SessionConfig())
         self._emit("session.created", session=self._session_object())
         return self._take()
 
@@ -231,12 +234,17 @@ class Session:
                 "session.type",
             )
         old, self.config = self.config, config
-        if (config.instructions, config.tools) != (old.instructions, old.tools):
-            self._command(SetInstructions(self.id, _system_text(config.instructions, config.tools)))
-        if config.truncation != old.truncation:
-            self._command(_truncation(self.id, config))
+        self._instruct(old)
         self._input.configure(config.audio.input)
         self._emit("session.updated", session=self._session_object())
+
+    def _instruct(self, old: SessionConfig) -> None:
+        """Tell the engine what is new in the session's settings."""
+        new = self.config
+        if (new.instructions, new.tools) != (old.instructions, old.tools):
+            self._command(SetInstructions(self.id, _system_text(new.instructions, new.tools)))
+        if new.truncation != old.truncation:
+            self._command(_truncation(self.id, new))
 
     def _hear(self, samples: Samples) -> None:
         data = self._input.hear(samples)

@@ -166,7 +166,8 @@ class World:
     def live(self, steps: int) -> None:
         chances: dict[Callable[[], None], int] = {
             self.update: 2, self.append: 4, self.voice: 6, self.commit: 3, self.create: 3, self.edit: 3,
-            self.respond: 4, self.cancel: 2, self.answer: 8, self.stale: 1, self.transcript: 3, self.wait: 1, self.fault: 1,
+            self.respond: 4, self.cancel: 2, self.answer: 8, self.stale: 1, self.transcript: 3, self.wait: 1,
+            self.fault: 1,
         }  # fmt: skip
         for happens in self.rng.choices(list(chances), list(chances.values()), k=steps):
             happens()

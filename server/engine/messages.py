@@ -136,6 +136,8 @@ class Respond:
     calls: str = "none"
     """Function calls instead of an answer: `none`, `auto` (the model decides), `required`, or a function's name after
     `=`."""
+    script: str | None = None
+    """A text to be read aloud, word for word, instead of an answer of the model's own."""
     context: tuple[Context, ...] | None = None
     """A detached answer, beside the conversation and not part of it, about these items."""
 

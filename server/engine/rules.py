@@ -26,8 +26,10 @@ class TextRule:
 class SpeechRule:
     """Text and speech in turns, as `Interleaver` says; `<end>` only once the text has ended."""
 
-    def __init__(self, layout: TokenLayout, max_tokens: int | None = None) -> None:
+    def __init__(self, layout: TokenLayout, max_tokens: int | None = None, script: list[int] | None = None) -> None:
+        """With a `script` its pieces are the text, and only the speech is the model's own."""
         self._end, self._text_end = layout.control("<end>"), layout.control("<text_end>")
+        self._script = None if script is None else [*script, self._text_end]
         self._text = Allowed(0, layout.text, (self._text_end,))
         self._speech = Allowed(layout.spoken_start, layout.size)
         self._closing = Allowed(layout.spoken_start, layout.size, (self._end,))
@@ -37,12 +39,14 @@ class SpeechRule:
 
     def allowed(self) -> Allowed:
         if self._order.kind == "text":
-            return self._text
+            return self._text if self._script is None else Allowed(self._script[0], self._script[0] + 1)
         return self._closing if self._order.text_ended else self._speech
 
     def accept(self, token: int) -> bool:
         if self._left is not None:
             self._left -= 1
+        if self._script and self._order.kind == "text":
+            del self._script[0]
         if token == self._end:
             self.complete = True
         else:

@@ -323,7 +323,10 @@ class SpeechEngine:
             )
             session.answer = answer
             limit = min(request.max_tokens or self.limit, self.limit)
-            rule: Rule = (SpeechRule if request.speak else TextRule)(self.model.layout, limit)
+            script = None if request.script is None else self.model.text.encode(request.script)
+            rule: Rule = TextRule(self.model.layout, limit)
+            if request.speak:
+                rule = SpeechRule(self.model.layout, limit, script)
             if request.calls != "none":
                 call = TextRule(self.model.layout, limit)
                 if request.calls.startswith("="):  # this function and no other: its name is given

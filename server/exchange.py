@@ -1,0 +1,93 @@
+"""One question to the engine and its answer, for HTTP: a session of its own for as long as a request takes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from server.engine.interface import SpeechEngine
+from server.engine.messages import (
+    AddText,
+    AudioDelta,
+    CloseSession,
+    Command,
+    CommitTurn,
+    Event,
+    FunctionCall,
+    Hear,
+    OpenSession,
+    Respond,
+    ResponseDone,
+    SessionFailed,
+    SetInstructions,
+    TextDelta,
+    TranscriptDelta,
+    TranscriptDone,
+)
+from server.errors import EngineUnavailable, SessionLost
+from server.ids import new_id
+
+
+class Exchange:
+    """Add what was said, then listen to `transcript` or `answer`."""
+
+    def __init__(self, engine: SpeechEngine) -> None:
+        self.id, self._engine = new_id("sess"), engine
+        self._committed = ""
+
+    def _send(self, command: Command) -> None:
+        self._engine.send(command)
+
+    def instruct(self, text: str) -> None:
+        """The system text."""
+        self._send(SetInstructions(self.id, text))
+
+    def say(self, role: str, text: str) -> None:
+        """A turn of text."""
+        self._send(AddText(self.id, new_id("item"), role, text))
+
+    def hear(self, pcm: bytes) -> None:
+        """A spoken turn of the user, 16 kHz."""
+        self._committed = new_id("item")
+        self._send(Hear(self.id, pcm))
+        self._send(CommitTurn(self.id, self._committed))
+
+    async def _events(self) -> AsyncIterator[Event]:
+        async for event in self._engine.subscribe(self.id):
+            if isinstance(event, SessionFailed):
+                raise SessionLost(event.message)
+            yield event
+        raise EngineUnavailable("the engine has ended")
+
+    async def transcript(self) -> AsyncIterator[TranscriptDelta | TranscriptDone]:
+        """What was heard in the newest spoken turn."""
+        async for event in self._events():
+            if isinstance(event, TranscriptDelta | TranscriptDone) and event.item_id == self._committed:
+                yield event
+                if isinstance(event, TranscriptDone):
+                    return
+
+    async def answer(
+        self, speak: bool, calls: str = "none", max_tokens: int | None = None, script: str | None = None
+    ) -> AsyncIterator[TextDelta | AudioDelta | FunctionCall | ResponseDone]:
+        """The answer, to its `ResponseDone`. `script`: the text to be read aloud instead of an answer."""
+        response_id = new_id("resp")
+        self._send(
+            Respond(
+                self.id, response_id, new_id("item"), speak=speak, calls=calls, max_tokens=max_tokens, script=script
+            )
+        )
+        async for event in self._events():
+            if isinstance(event, TextDelta | AudioDelta | FunctionCall | ResponseDone):
+                yield event
+                if isinstance(event, ResponseDone):
+                    return
+
+
+@asynccontextmanager
+async def exchange(engine: SpeechEngine) -> AsyncIterator[Exchange]:
+    """An exchange whose session ends with the block. Raises `EngineUnavailable`."""
+    made = Exchange(engine)
+    engine.send(OpenSession(made.id))
+    try:
+        yield made
+    finally:
+        engine.send(CloseSession(made.id))

@@ -1,0 +1,356 @@
+"""HTTP beside the WebSocket: the same model as transcriber, reader and chat partner, in the shapes of OpenAI's API."""
+
+import asyncio
+import base64
+import binascii
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Form, UploadFile
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from pydantic import BaseModel, Field
+
+from model.prompt import Tool, call_text, system_text
+from server import sound_files
+from server.config import LIMITS, ServerConfig
+from server.engine.interface import SpeechEngine
+from server.engine.messages import HEARD_HZ, AudioDelta, FunctionCall, ResponseDone, TextDelta, TranscriptDone, Usage
+from server.errors import ClientError, SessionLost
+from server.exchange import Exchange, exchange
+from server.ids import new_id
+from server.keys import Keys
+from server.session_config import SessionConfig, updated
+
+Wire = dict[str, Any]
+_OWNER = "antiphon"
+
+
+class ExpiresAfter(BaseModel):
+    anchor: Literal["created_at"] = "created_at"
+    seconds: int = Field(default=600, ge=10, le=7200)
+
+
+class SecretRequest(BaseModel):
+    """Body of `POST /v1/realtime/client_secrets`."""
+
+    expires_after: ExpiresAfter = ExpiresAfter()
+    session: Wire = Field(default_factory=dict)
+
+
+class SpeechRequest(BaseModel):
+    """Body of `POST /v1/audio/speech`. There is one voice; `voice`, `instructions` and `speed` are accepted."""
+
+    model: str | None = None
+    input: str = Field(min_length=1, max_length=4096)
+    voice: str | Wire | None = None
+    instructions: str | None = None
+    response_format: Literal["mp3", "opus", "flac", "wav", "pcm"] = "mp3"
+    speed: float = Field(default=1.0, ge=0.25, le=4.0)
+    stream_format: Literal["audio", "sse"] = "audio"
+
+
+class ChatAudio(BaseModel):
+    voice: str | Wire | None = None
+    format: Literal["wav", "mp3", "flac", "opus", "pcm16", "pcm"] = "wav"
+
+
+class ChatRequest(BaseModel):
+    """Body of `POST /v1/chat/completions`; parameters that this model does not have are accepted and ignored."""
+
+    model: str | None = None
+    messages: list[Wire] = Field(min_length=1)
+    modalities: list[Literal["text", "audio"]] = ["text"]
+    audio: ChatAudio = ChatAudio()
+    stream: bool = False
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    tools: list[Wire] = []
+    tool_choice: str | Wire = "auto"
+
+
+def router(config: ServerConfig, engine: SpeechEngine, keys: Keys) -> APIRouter:
+    """The routes; every one needs an API key if the server has any."""
+    made = APIRouter(prefix="/v1", dependencies=[Depends(keys.check_api_key)])
+    name, born = config.model_name, int(time.time())
+
+    @made.get("/models")
+    async def models() -> Wire:
+        return {"object": "list", "data": [_model(name, born)]}
+
+    @made.get("/models/{model}")
+    async def one_model(model: str) -> Wire:
+        if model != name:
+            raise ClientError(f"expected the model {name!r}, got {model!r}", "model_not_found", "model")
+        return _model(name, born)
+
+    @made.post("/realtime/client_secrets")
+    async def client_secrets(request: SecretRequest) -> Wire:
+        session = updated(SessionConfig(), request.session)  # refused here, not when the browser connects
+        secret = keys.issue(request.session, request.expires_after.seconds)
+        shown = session.model_dump() | {"object": "realtime.session", "id": new_id("sess"), "model": name}
+        return {"value": secret.value, "expires_at": secret.expires_at, "session": shown}
+
+    @made.post("/audio/transcriptions", response_model=None)
+    async def transcriptions(
+        file: UploadFile,
+        model: Annotated[str, Form()] = name,
+        response_format: Annotated[Literal["json", "text", "verbose_json"], Form()] = "json",
+        stream: Annotated[bool, Form()] = False,
+    ) -> Response:
+        pcm = await asyncio.to_thread(sound_files.read, await file.read())
+        _check_length(pcm)
+        if stream:
+            return StreamingResponse(_transcript_events(engine, pcm), media_type="text/event-stream")
+        done = await _transcribe(engine, pcm)
+        if response_format == "text":
+            return PlainTextResponse(done.text + "\n")
+        shown: Wire = {"text": done.text, "usage": _transcription_usage(done)}
+        if response_format == "verbose_json":
+            shown |= {"task": "transcribe", "language": "english", "duration": len(pcm) / 2 / HEARD_HZ, "segments": []}
+        return JSONResponse(shown)
+
+    @made.post("/audio/speech", response_model=None)
+    async def speech(request: SpeechRequest) -> Response:
+        if request.stream_format == "sse":
+            return StreamingResponse(_speech_events(engine, request.input), media_type="text/event-stream")
+        if request.response_format in ("pcm", "wav"):
+            header = sound_files.wav_header() if request.response_format == "wav" else b""
+            media_type = "audio/wav" if request.response_format == "wav" else sound_files.PCM_MEDIA_TYPE
+            return StreamingResponse(_spoken(engine, request.input, header), media_type=media_type)
+        pcm = b"".join([piece async for piece in _spoken(engine, request.input)])
+        data = await asyncio.to_thread(sound_files.write, pcm, request.response_format)
+        return Response(data, media_type=sound_files.FORMATS[request.response_format].media_type)
+
+    @made.post("/chat/completions", response_model=None)
+    async def chat_completions(request: ChatRequest) -> Response:
+        prepared = [await asyncio.to_thread(_prepare, m, i) for i, m in enumerate(request.messages)]
+        chat = Chat(engine, name, request, prepared)
+        if request.stream:
+            return StreamingResponse(chat.events(), media_type="text/event-stream")
+        return JSONResponse(await chat.completion())
+
+    return made
+
+
+def _model(name: str, created: int) -> Wire:
+    return {"id": name, "object": "model", "created": created, "owned_by": _OWNER}
+
+
+def _event(value: Wire) -> str:
+    """One server-sent event."""
+    return f"data: {json.dumps(value)}\n\n"
+
+
+def _check_length(pcm: bytes) -> None:
+    length_ms = len(pcm) / 2 / HEARD_HZ * 1000
+    if not LIMITS.commit_ms <= length_ms <= LIMITS.turn_ms:
+        raise ClientError(
+            f"expected {LIMITS.commit_ms} to {LIMITS.turn_ms} ms of audio, got {length_ms:.0f} ms",
+            "invalid_value",
+            "file",
+        )
+
+
+# --- transcription -------------------------------------------------------------------------------------------------
+
+
+async def _transcribe(engine: SpeechEngine, pcm: bytes) -> TranscriptDone:
+    async with exchange(engine) as talk:
+        talk.hear(pcm)
+        async for event in talk.transcript():
+            if isinstance(event, TranscriptDone):
+                return event
+    raise SessionLost("expected a transcript, the engine gave none")
+
+
+async def _transcript_events(engine: SpeechEngine, pcm: bytes) -> AsyncIterator[str]:
+    async with exchange(engine) as talk:
+        talk.hear(pcm)
+        async for event in talk.transcript():
+            if isinstance(event, TranscriptDone):
+                usage = _transcription_usage(event)
+                yield _event({"type": "transcript.text.done", "text": event.text, "usage": usage})
+            else:
+                yield _event({"type": "transcript.text.delta", "delta": event.text})
+
+
+def _transcription_usage(done: TranscriptDone) -> Wire:
+    total = done.audio_tokens + done.text_tokens
+    details = {"audio_tokens": done.audio_tokens, "text_tokens": 0}
+    counts = {"input_tokens": done.audio_tokens, "output_tokens": done.text_tokens, "total_tokens": total}
+    return {"type": "tokens", **counts, "input_token_details": details}
+
+
+# --- reading aloud -------------------------------------------------------------------------------------------------
+
+
+async def _spoken(engine: SpeechEngine, text: str, header: bytes = b"") -> AsyncIterator[bytes]:
+    if header:
+        yield header
+    async with exchange(engine) as talk:
+        async for event in talk.answer(speak=True, script=text):
+            if isinstance(event, AudioDelta):
+                yield event.pcm
+
+
+async def _speech_events(engine: SpeechEngine, text: str) -> AsyncIterator[str]:
+    async with exchange(engine) as talk:
+        async for event in talk.answer(speak=True, script=text):
+            if isinstance(event, AudioDelta):
+                yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(event.pcm).decode()})
+            elif isinstance(event, ResponseDone):
+                yield _event({"type": "speech.audio.done", "usage": _counts(event.usage)})
+
+
+def _counts(usage: Usage) -> Wire:
+    read, said = usage.input_text + usage.input_audio, usage.output_text + usage.output_audio
+    return {"input_tokens": read, "output_tokens": said, "total_tokens": read + said}
+
+
+# --- chat ----------------------------------------------------------------------------------------------------------
+
+
+Prepared = tuple[str, str, bytes | None]  # role, text, and the sound if it was spoken
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "result"}
+
+
+def _prepare(message: Wire, index: int) -> Prepared:
+    """A message of a chat. Raises `ClientError`."""
+    where = f"messages[{index}]"
+    role = _ROLES.get(str(message.get("role")))
+    if role is None:
+        raise ClientError(
+            f"expected {where}.role to be one of {sorted(_ROLES)}, got {message.get('role')!r}",
+            "invalid_value",
+            f"{where}.role",
+        )
+    for call in message.get("tool_calls") or []:
+        function = call.get("function", {})
+        return "call", call_text(str(function.get("name")), str(function.get("arguments"))), None
+    content = message.get("content")
+    if isinstance(content, str) or content is None:
+        return role, content or "", None
+    texts, sound = [], b""
+    for i, part in enumerate(content):
+        here = f"{where}.content[{i}]"
+        match part:
+            case {"type": "text", "text": str(text)}:
+                texts.append(text)
+            case {"type": "input_audio", "input_audio": {"data": str(data), **rest}}:
+                try:
+                    raw = base64.b64decode(data, validate=True)
+                except (binascii.Error, ValueError) as error:
+                    raise ClientError(f"expected base64 in {here}: {error}", "invalid_value", here) from error
+                sound += sound_files.read(raw, 24_000 if rest.get("format") == "pcm16" else None)
+            case _:
+                kind = part.get("type") if isinstance(part, dict) else part
+                raise ClientError(f"expected a part of type text or input_audio, got {kind!r}", "invalid_value", here)
+    if sound:
+        _check_length(sound)
+    return role, " ".join(texts), sound or None
+
+
+class Chat:
+    """One chat completion."""
+
+    def __init__(self, engine: SpeechEngine, model: str, request: ChatRequest, prepared: list[Prepared]) -> None:
+        self._engine, self._request, self._prepared = engine, request, prepared
+        self._speak = "audio" in request.modalities
+        self._common: Wire = {"id": new_id("chatcmpl"), "created": int(time.time()), "model": model}
+
+    def _tell(self, talk: Exchange) -> str:
+        """Everything that was said so far; returns how functions may be called."""
+        functions = [t["function"] for t in self._request.tools if t.get("type") == "function"]
+        tools = [Tool.from_schema(f["name"], f.get("description") or "", f.get("parameters") or {}) for f in functions]
+        said = list(self._prepared)
+        instructions = said.pop(0)[1] if said and said[0][0] == "system" else ""
+        talk.instruct(system_text(instructions, tools))
+        for role, text, sound in said:
+            if text:
+                talk.say(role, text)
+            if sound is not None:
+                talk.hear(sound)
+        choice = self._request.tool_choice
+        if isinstance(choice, dict):
+            return f"={choice.get('function', {}).get('name')}"
+        return choice if tools else "none"
+
+    async def _answer(self) -> AsyncIterator[TextDelta | AudioDelta | FunctionCall | ResponseDone]:
+        limit = self._request.max_completion_tokens or self._request.max_tokens
+        async with exchange(self._engine) as talk:
+            calls = self._tell(talk)
+            async for event in talk.answer(self._speak, calls, limit):
+                yield event
+                if isinstance(event, ResponseDone) and event.status == "failed":
+                    raise SessionLost(event.error or "the engine could not answer")
+
+    async def completion(self) -> Wire:
+        """The whole answer."""
+        text, pcm, calls, usage, reason = "", b"", [], Usage(), "stop"
+        async for event in self._answer():
+            match event:
+                case TextDelta():
+                    text += event.text
+                case AudioDelta():
+                    pcm += event.pcm
+                case FunctionCall():
+                    calls.append(_tool_call(event))
+                case ResponseDone():
+                    usage, reason = event.usage, "length" if event.status == "incomplete" else "stop"
+        message: Wire = {"role": "assistant", "content": None if self._speak or calls else text, "refusal": None}
+        if calls:
+            message["tool_calls"], reason = calls, "tool_calls"
+        elif self._speak:
+            name = "pcm" if self._request.audio.format == "pcm16" else self._request.audio.format
+            data = await asyncio.to_thread(sound_files.write, pcm, name)
+            message["audio"] = {
+                "id": new_id("audio"),
+                "data": base64.b64encode(data).decode(),
+                "transcript": text,
+                "expires_at": self._common["created"] + LIMITS.session_s,
+            }
+        choice = {"index": 0, "message": message, "finish_reason": reason, "logprobs": None}
+        return self._common | {"object": "chat.completion", "choices": [choice], "usage": _chat_usage(usage)}
+
+    def _chunk(self, delta: Wire, reason: str | None = None) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
+        return _event(self._common | {"object": "chat.completion.chunk", "choices": [choice]})
+
+    async def events(self) -> AsyncIterator[str]:
+        """The answer piece by piece; audio is PCM16 at 24 kHz."""
+        audio_id, reason = new_id("audio"), "stop"
+        yield self._chunk({"role": "assistant"})
+        async for event in self._answer():
+            match event:
+                case TextDelta() if self._speak:
+                    yield self._chunk({"audio": {"id": audio_id, "transcript": event.text}})
+                case TextDelta():
+                    yield self._chunk({"content": event.text})
+                case AudioDelta():
+                    data = base64.b64encode(event.pcm).decode()
+                    yield self._chunk({"audio": {"id": audio_id, "data": data}})
+                case FunctionCall():
+                    reason = "tool_calls"
+                    yield self._chunk({"tool_calls": [_tool_call(event) | {"index": 0}]})
+                case ResponseDone():
+                    yield self._chunk({}, "length" if event.status == "incomplete" else reason)
+        yield "data: [DONE]\n\n"
+
+
+def _tool_call(call: FunctionCall) -> Wire:
+    return {"id": new_id("call"), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _chat_usage(usage: Usage) -> Wire:
+    read, said = usage.input_text + usage.input_audio, usage.output_text + usage.output_audio
+    return {
+        "prompt_tokens": read,
+        "completion_tokens": said,
+        "total_tokens": read + said,
+        "prompt_tokens_details": {
+            "audio_tokens": usage.input_audio, "cached_tokens": usage.cached_text + usage.cached_audio,
+        },
+        "completion_tokens_details": {"audio_tokens": usage.output_audio},
+    }  # fmt: skip

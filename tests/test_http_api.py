@@ -1,0 +1,181 @@
+"""HTTP beside the WebSocket, asked by the official client; and keys. The engine is scripted."""
+
+import base64
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+import soundfile
+
+from server.config import ServerConfig
+from server.engine.messages import AddText, FunctionCall, Hear, Respond, ResponseDone, SetInstructions
+from server.errors import InvalidKey
+from server.gateway import create_app
+from server.keys import Keys
+from tests.scripted_engine import ANSWER, CHUNK_MS, CHUNKS, HEARD, ScriptedEngine
+
+pytestmark = pytest.mark.anyio
+SAMPLES = CHUNKS * CHUNK_MS * 24
+
+
+@asynccontextmanager
+async def asking(engine: ScriptedEngine, *keys: str, key: str = "none") -> AsyncIterator[openai.AsyncOpenAI]:
+    app = create_app(ServerConfig(api_keys=keys), engine)
+    await engine.start()
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport) as http:
+        yield openai.AsyncOpenAI(base_url="http://test/v1", api_key=key, http_client=http, max_retries=0)
+    await engine.stop()
+
+
+def _question(seconds: float = 0.5) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(int(8000 * seconds)), 8000, format="WAV")
+    return file.getvalue()
+
+
+def _last(engine: ScriptedEngine, kind: type[Any]) -> Any:
+    return [c for c in engine.commands if isinstance(c, kind)][-1]
+
+
+async def test_models_are_listed() -> None:
+    async with asking(ScriptedEngine()) as client:
+        assert [m.id async for m in client.models.list()] == ["antiphon-nano"]
+        assert (await client.models.retrieve("antiphon-nano")).owned_by == "antiphon"
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve("gpt-9")
+
+
+async def test_a_file_is_transcribed() -> None:
+    engine = ScriptedEngine()
+    async with asking(engine) as client:
+        file = ("question.wav", _question())
+        done = await client.audio.transcriptions.create(model="antiphon-nano", file=file)
+        assert done.text == HEARD
+        assert len(_last(engine, Hear).pcm) == 16_000
+        text = await client.audio.transcriptions.create(model="antiphon-nano", file=file, response_format="text")
+        assert str(text).strip() == HEARD
+        stream = await client.audio.transcriptions.create(model="antiphon-nano", file=file, stream=True)
+        kinds = [event.type async for event in stream]
+        assert kinds == ["transcript.text.delta", "transcript.text.done"]
+
+
+@pytest.mark.parametrize("data", [b"no sound at all", _question(0.05), _question(130)])
+async def test_what_cannot_be_transcribed_is_refused(data: bytes) -> None:
+    async with asking(ScriptedEngine()) as client:
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.audio.transcriptions.create(model="antiphon-nano", file=("x.wav", data))
+        assert refused.value.param == "file"
+
+
+@pytest.mark.parametrize("shape", ["wav", "flac", "mp3", "opus", "pcm"])
+async def test_a_text_is_read_aloud_in_every_format(shape: Any) -> None:
+    engine = ScriptedEngine()
+    async with asking(engine) as client:
+        answer = await client.audio.speech.create(
+            model="antiphon-nano", voice="marin", input="Read this.", response_format=shape
+        )
+        data = answer.content
+    assert (_last(engine, Respond).script, _last(engine, Respond).speak) == ("Read this.", True)
+    if shape == "pcm":
+        assert len(data) == 2 * SAMPLES
+    elif shape != "wav":  # the streamed wav does not know its length
+        wave, rate = soundfile.read(io.BytesIO(data))
+        assert len(wave) / rate == pytest.approx(SAMPLES / 24_000, abs=0.1)
+    else:
+        assert len(data) == 44 + 2 * SAMPLES
+
+
+async def test_chat_in_text() -> None:
+    engine = ScriptedEngine()
+    async with asking(engine) as client:
+        done = await client.chat.completions.create(
+            model="antiphon-nano",
+            messages=[{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello?"}],
+        )
+        assert done.choices[0].message.content == ANSWER
+        assert done.usage is not None
+        assert done.usage.total_tokens > 0
+        stream = await client.chat.completions.create(
+            model="antiphon-nano", messages=[{"role": "user", "content": "Hello?"}], stream=True
+        )
+        pieces = [chunk.choices[0].delta.content or "" async for chunk in stream]
+        assert "".join(pieces) == ANSWER
+    assert engine.commands[1] == SetInstructions(engine.commands[0].session_id, "Be kind.")
+    assert (_last(engine, AddText).role, _last(engine, AddText).text) == ("user", "Hello?")
+
+
+async def test_chat_in_sound() -> None:
+    engine = ScriptedEngine()
+    sound = {"data": base64.b64encode(_question()).decode(), "format": "wav"}
+    async with asking(engine) as client:
+        done = await client.chat.completions.create(
+            model="antiphon-nano",
+            modalities=["text", "audio"],
+            audio={"voice": "marin", "format": "wav"},
+            messages=[{"role": "user", "content": [{"type": "input_audio", "input_audio": sound}]}],  # type: ignore[list-item,misc]
+        )
+    audio = done.choices[0].message.audio
+    assert audio is not None
+    assert audio.transcript == ANSWER
+    wave, _ = soundfile.read(io.BytesIO(base64.b64decode(audio.data)))
+    assert len(wave) == SAMPLES
+    assert len(_last(engine, Hear).pcm) == 16_000
+
+
+async def test_chat_may_call_functions() -> None:
+    class Calling(ScriptedEngine):
+        def _answer(self, request: Respond) -> None:
+            self.say(FunctionCall(request.session_id, request.response_id, "set_light", '{"on": true}'))
+            self.say(ResponseDone(request.session_id, request.response_id, "completed"))
+
+    function = {"name": "set_light", "parameters": {"type": "object", "properties": {"on": {"type": "boolean"}}}}
+    engine = Calling()
+    async with asking(engine) as client:
+        done = await client.chat.completions.create(
+            model="antiphon-nano",
+            messages=[{"role": "user", "content": "Light!"}],
+            tools=[{"type": "function", "function": function}],
+        )
+    assert done.choices[0].finish_reason == "tool_calls"
+    [call] = done.choices[0].message.tool_calls or []
+    assert call.type == "function"
+    assert (call.function.name, call.function.arguments) == ("set_light", '{"on": true}')
+    assert engine.commands[1].text == "Tools: set_light(on: boolean)"  # type: ignore[union-attr]
+
+
+async def test_without_the_key_nothing_is_answered() -> None:
+    async with asking(ScriptedEngine(), "right", key="wrong") as client:
+        with pytest.raises(openai.AuthenticationError):
+            await client.models.list()
+    async with asking(ScriptedEngine(), "right", key="right") as client:
+        assert (await client.models.list()).data
+
+
+async def test_a_client_secret_carries_its_session() -> None:
+    async with asking(ScriptedEngine(), "right", key="right") as client:
+        made = await client.realtime.client_secrets.create(
+            session={"type": "realtime", "instructions": "Be kind."},
+            expires_after={"anchor": "created_at", "seconds": 60},
+        )
+        assert made.value.startswith("ek_")
+        assert made.session.instructions == "Be kind."  # type: ignore[union-attr]
+        with pytest.raises(openai.BadRequestError):
+            await client.realtime.client_secrets.create(session={"type": "realtime", "output_modalities": ["smell"]})  # type: ignore[typeddict-item,list-item]
+
+
+def test_client_secrets_expire_and_open_nothing_else() -> None:
+    now = [1000.0]
+    keys = Keys(("right",), lambda: now[0])
+    secret = keys.issue({"instructions": "Be kind."}, 60)
+    assert keys.check(secret.value) == {"instructions": "Be kind."}
+    assert keys.check("right") == {}
+    now[0] += 61
+    for wrong in (secret.value, "wrong", ""):
+        with pytest.raises(InvalidKey):
+            keys.check(wrong)
