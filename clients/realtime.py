@@ -56,6 +56,8 @@ class Turn:
 
     heard: str = ""
     answered: str = ""
+    item_id: str = ""
+    """Of the answer."""
     pcm: bytes = b""
     arrivals: list[tuple[float, int]] = field(default_factory=list)
     """(arrival time, bytes) of each audio chunk."""
@@ -227,6 +229,7 @@ class RealtimeClient:
                 case "response.output_audio.delta":
                     data = base64.b64decode(event["delta"])
                     turn.first_delta_s = turn.first_delta_s or now_s
+                    turn.item_id = event["item_id"]
                     turn.arrivals.append((now_s, len(data)))
                     pcm += data
                 case "response.output_audio_transcript.delta" | "response.output_text.delta":

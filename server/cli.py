@@ -20,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
         "serve": (_serve, "serve a model to Realtime clients"),
         "talk": (_talk, "ask a server with sound files or the microphone"),
         "demo": (_demo, "start a server and ask it the questions that ship with the project"),
+        "replay": (_replay, "play a recorded conversation to a server and compare"),
         "bench": (_bench, "measure a server: ttfa, load, engine"),
         "eval": (_eval, "measure a model's answers on held-out questions"),
     }
@@ -58,6 +59,9 @@ def _serve(argv: list[str]) -> int:
         default=[],
         help="key that clients must show; repeatable (default: $ANTIPHON_API_KEYS, comma-separated)",
     )
+    parser.add_argument(
+        "--record", type=Path, metavar="FOLDER", help="record every session into this folder (default: none is)"
+    )
     parser.add_argument("--log-level", default=defaults.log_level, choices=("debug", "info", "warning", "error"))
     options = parser.parse_args(argv)
     keys = tuple(options.api_key) or tuple(k for k in os.environ.get("ANTIPHON_API_KEYS", "").split(",") if k)
@@ -75,6 +79,7 @@ def _serve(argv: list[str]) -> int:
             model_name=options.model_dir.name,
             api_keys=keys,
             log_level=options.log_level,
+            record=options.record,
             engine_threads=options.engine_threads,
         )
     )
@@ -85,6 +90,12 @@ def _talk(argv: list[str]) -> int:
     from clients.talk import main as talk
 
     return talk(argv)
+
+
+def _replay(argv: list[str]) -> int:
+    from clients.replay import main as replay
+
+    return replay(argv)
 
 
 def _demo(argv: list[str]) -> int:

@@ -82,7 +82,7 @@ ClientEvent = (
     | ResponseCreate
     | ResponseCancel
 )
-_KINDS: dict[str, type[ClientEvent]] = {
+KINDS: dict[str, type[ClientEvent]] = {
     "session.update": SessionUpdate,
     "input_audio_buffer.append": Append,
     "input_audio_buffer.commit": Commit,
@@ -132,9 +132,9 @@ def read(frame: str | bytes) -> dict[str, Any]:
 
 def check(value: dict[str, Any]) -> ClientEvent:
     """A JSON object as a client event. Raises `ClientError`."""
-    kind = _KINDS.get(value["type"])
+    kind = KINDS.get(value["type"])
     if kind is None:
-        known = ", ".join(sorted(_KINDS))
+        known = ", ".join(sorted(KINDS))
         raise ClientError(f"expected one of {known}; got type {value['type'][:80]!r}", "invalid_event", "type")
     if kind is ResponseCreate and value.get("response") is None:
         value = {k: v for k, v in value.items() if k != "response"}

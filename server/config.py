@@ -20,6 +20,8 @@ class ServerConfig:
     api_keys: tuple[str, ...] = ()
     """Keys that clients may use; none means that anybody may, and then only on loopback."""
     log_level: str = "info"
+    record: Path | None = None
+    """Folder that every session is recorded into; None: nothing is recorded."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     engine_threads: int = 1
     """Threads of the engine's process: on two cores one is left for the gateway."""

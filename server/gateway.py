@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -31,6 +32,7 @@ from server.errors import (
 )
 from server.ids import new_id
 from server.keys import Keys, key_of
+from server.recording import Recording
 from server.session import Output, Session
 from server.turn_detection import WINDOW_SAMPLES, VoiceActivity, VoiceActivityNetwork
 
@@ -50,10 +52,12 @@ class Connection:
         network: VoiceActivityNetwork,
         model: str,
         preset: dict[str, Any],
+        record: Path | None,
     ) -> None:
         self._socket, self._engine = socket, engine
         self._activity = VoiceActivity(network)
         self._session = Session(new_id("sess"), model, preset)
+        self._recording = None if record is None else Recording(record / f"{self._session.id}.jsonl")
         self._outgoing: asyncio.Queue[str] = asyncio.Queue()
 
     async def serve(self) -> None:
@@ -73,6 +77,8 @@ class Connection:
             failures = [r for r in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(r, BaseException)]
             with contextlib.suppress(EngineUnavailable):
                 self._engine.send(CloseSession(session_id))
+            if self._recording is not None:
+                self._recording.close()
         faults = [f for f in failures if not isinstance(f, WebSocketDisconnect | asyncio.CancelledError)]
         for fault in faults:
             if isinstance(fault, EngineUnavailable | SessionLost):
@@ -94,7 +100,10 @@ class Connection:
         for command in output.commands:
             self._engine.send(command)
         for event in output.events:
-            self._outgoing.put_nowait(json.dumps(event, separators=(",", ":"), ensure_ascii=False))
+            text = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
+            self._outgoing.put_nowait(text)
+            if self._recording is not None:
+                self._recording.server(text)
 
     async def _read(self) -> None:
         while True:
@@ -102,6 +111,8 @@ class Connection:
             if message["type"] == "websocket.disconnect":
                 return
             frame: str | bytes = message.get("text") or message.get("bytes") or ""
+            if self._recording is not None:
+                self._recording.client(frame)
             output, samples = self._session.client_frame(frame)
             self._pass_on(output)
             if samples is not None:
@@ -182,7 +193,7 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
             model = socket.query_params.get("model") or config.model_name
             if socket.query_params.get("intent") == "transcription":
                 preset = {"type": "transcription", **preset}
-            await Connection(socket, engine, network, model, preset).serve()
+            await Connection(socket, engine, network, model, preset, config.record).serve()
         except (EngineUnavailable, SessionLost) as error:
             await _close(socket, _OVERLOADED, str(error)[:120])
 

@@ -6,12 +6,13 @@ engine is scripted, so that all of that happens every time; `test_stock_clients_
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from clients import sound
 from server.config import ServerConfig
@@ -46,10 +47,9 @@ class CallingEngine(ScriptedEngine):
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[int]:
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(ServerConfig(), CallingEngine()), port=0, log_level="warning", ws="websockets-sansio")
-    )
+async def serve(app: FastAPI) -> AsyncIterator[int]:
+    """The app on a free port."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="websockets-sansio"))
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.02)
@@ -58,6 +58,11 @@ async def serving() -> AsyncIterator[int]:
     finally:
         server.should_exit = True
         await task
+
+
+def serving() -> AbstractAsyncContextManager[int]:
+    """The gateway with an engine that calls functions."""
+    return serve(create_app(ServerConfig(), CallingEngine()))
 
 
 async def speak(pcm: np.ndarray, push: Callable[[bytes], Any], silence_ms: int = 1500) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import torchaudio.functional as AF
-from torch import Tensor
 from tqdm import tqdm
 
 from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer
@@ -56,7 +55,9 @@ class Sequence:
             self.targets.append(NOTHING)
 
 
-HeardRow = tuple[str, str, Tensor, int]  # text, kind, codes, the first code after the speech
+# Text, kind, codes, the first code after the speech. Codes are int16; as tensors they would cost a file handle each on
+# their way between processes.
+HeardRow = tuple[str, str, np.ndarray, int]
 _CLEAN_SHARE = 0.35
 _HEARD_BATCH = 25
 
@@ -80,11 +81,11 @@ def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
         if rng.random() > _CLEAN_SHARE:
             wave = augment.noise(augment.speed(wave, rng), rng)
         scale = wave.shape[1] / longest
-        codes = tokenizer.encode(F.pad(wave, (0, DELAY_TOKENS * TOKEN_SAMPLES))).to(torch.int16)
+        codes = tokenizer.encode(F.pad(wave, (0, DELAY_TOKENS * TOKEN_SAMPLES))).to(torch.int16).numpy()
         for row, ((recording, pcm), tail) in enumerate(zip(batch, tails, strict=True)):
             end = (lead + len(pcm)) * scale
             length = int((end + tail) / TOKEN_SAMPLES) + DELAY_TOKENS
-            rows.append((recording.text, recording.kind, codes[row, :length].clone(), int(end / TOKEN_SAMPLES) + 1))
+            rows.append((recording.text, recording.kind, codes[row, :length].copy(), int(end / TOKEN_SAMPLES) + 1))
     return rows
 
 
@@ -98,7 +99,7 @@ def encode_heard(data: Path, recogniser: Recogniser, copies: int, processes: int
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for done in tqdm(pool.imap(_hear_shard, jobs), desc="hearing", total=len(jobs), unit="shard"):
             rows += done
-    torch.save(rows, path)
+    torch.save([(text, kind, torch.from_numpy(codes), end) for text, kind, codes, end in rows], path)
     return path
 
 

@@ -72,7 +72,7 @@ class _Espeak:
     _PHONEME_EVENTS = 1
     _CHARS_UTF8 = 1
     _RATE_WPM, _PITCH = 1, 3
-    _LIST_TERMINATED, _PHONEME = 0, 7
+    _LIST_TERMINATED, _PHONEME, _SAMPLE_RATE = 0, 7, 8
 
     def __init__(self) -> None:
         self._lib = ctypes.CDLL("libespeak-ng.so.1")
@@ -95,6 +95,8 @@ class _Espeak:
             self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
         i = 0
         while events and events[i].type != self._LIST_TERMINATED:
+            if events[i].type == self._SAMPLE_RATE:
+                self._rate_hz = events[i].id.number
             if events[i].type == self._PHONEME:
                 self._sounds.append((events[i].sample, events[i].id.string.decode()))
             i += 1
@@ -104,6 +106,7 @@ class _Espeak:
         with self._lock:
             self._chunks.clear()
             self._sounds.clear()
+            self._rate_hz = self.rate_hz
             if self._lib.espeak_SetVoiceByName(voice.encode()) != 0:
                 raise RuntimeError(f"espeak-ng has no voice {voice!r}")
             self._lib.espeak_SetParameter(self._RATE_WPM, int(165 * rate), 0)
@@ -113,11 +116,9 @@ class _Espeak:
             self._lib.espeak_Synchronize()
             pcm = np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
             wave = pcm.astype(np.float32) / 32768
-            # MBROLA voices run at their own rate, which the library reports only through its events; theirs of
-            # phonemes say nothing about time.
-            if voice.startswith("mb-"):
-                return Speech(wave, 16000)
-            return Speech(wave, self.rate_hz, tuple(self._sounds))
+            # MBROLA voices run at their own rate; what the library says of their phonemes says nothing about time.
+            sounds = () if voice.startswith("mb-") else tuple(self._sounds)
+            return Speech(wave, self._rate_hz, sounds)
 
 
 @functools.cache
@@ -213,6 +214,13 @@ _ESPEAK_VARIANTS = ("", "+f1", "+f2", "+f3", "+f4", "+f5", "+m1", "+m2", "+m3", 
 _ESPEAK_PITCHES = (35, 50, 65)
 
 
+# Speakers of English, and of ten other languages, who speak it with their own sounds.
+_MBROLA = (
+    "us1", "us2", "us3", "en1", "af1-en", "nl2-en", "fr1-en", "fr4-en", "de1-en", "de2-en", "de3-en", "de4-en",
+    "de5-en", "de6-en", "gr2-en", "hu1-en", "pl1-en", "ro1-en", "sw1-en", "sw2-en",
+)  # fmt: skip
+
+
 def voices() -> list[Voice]:
     """All voices, in a fixed order."""
     listed = [
@@ -228,9 +236,7 @@ def voices() -> list[Voice]:
     listed += [Voice(f"festival-{n}", "festival", "train", _festival_voice(v), 0.7) for n, v in festival.items()]
     listed += [Voice(f"rhvoice-{v}", "rhvoice", "train", _rhvoice_voice(v), 2.5) for v in ("bdl", "clb", "alan", "slt")]
     listed += [Voice(f"pico-{v}", "pico", "heldout", _pico_voice(v)) for v in ("en-US", "en-GB")]
-    listed += [
-        Voice(f"mbrola-{v}", "mbrola", "heldout", _espeak_voice(f"mb-{v}", 50)) for v in ("us1", "us2", "us3", "en1")
-    ]
+    listed += [Voice(f"mbrola-{v}", "mbrola", "train", _espeak_voice(f"mb-{v}", 50), 0.5) for v in _MBROLA]
     listed += [Voice("festival-ked", "festival-ked", "heldout", _festival_voice("voice_ked_diphone"))]
     return listed
 

@@ -1,0 +1,127 @@
+"""`antiphon replay`: play a recorded conversation (`antiphon serve --record`) to a server, and compare what it says.
+
+Client events are sent at the times they were sent then. Ids that the server gave are replaced by those it gives now.
+
+Last line, JSON: `command`, `sent`, `events` (of the server), `same` (whether the kinds of the events of each answer
+are those of the recording), `answers`: for each response the status and text, then and now.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from clients.realtime import Event, RealtimeClient
+
+_ID = re.compile(r"\b(?:item|resp|call|sess|conv|event)_[0-9a-f]{8,}\b")
+_LAST_WORDS_S = 20.0  # for answers that are still being given when everything has been sent
+
+
+def main(argv: list[str]) -> int:
+    """Replay; 0 if every response that was completed then is completed now."""
+    return asyncio.run(run(argv))
+
+
+async def run(argv: list[str]) -> int:
+    """The same, where an event loop runs already."""
+    parser = argparse.ArgumentParser(prog="antiphon replay", description="Play a recorded conversation to a server.")
+    parser.add_argument("recording", type=Path)
+    parser.add_argument("--url", default="ws://127.0.0.1:8000/v1/realtime", help="(default: %(default)s)")
+    parser.add_argument("--key", help="its API key")
+    parser.add_argument("--speed", type=float, default=1.0, help="times as fast (default: %(default)s)")
+    options = parser.parse_args(argv)
+    lines = [json.loads(line) for line in options.recording.read_text().splitlines()]
+    return await _replay(lines, options)
+
+
+class _Ids:
+    """Ids of the recording and those of now, matched in the order in which each kind of event brought them."""
+
+    def __init__(self, then: list[Event]) -> None:
+        self._then = [i for event in then for i in self._brought(event)]
+        self._now: list[str] = []
+
+    @staticmethod
+    def _brought(event: Event) -> list[str]:
+        match event["type"]:
+            case "conversation.item.added":
+                return [event["item"]["id"]] + ([event["item"]["call_id"]] if "call_id" in event["item"] else [])
+            case "response.created":
+                return [event["response"]["id"]]
+            case _:
+                return []
+
+    def see(self, event: Event) -> None:
+        self._now += self._brought(event)
+
+    def translate(self, event: Event) -> Event:
+        known = dict(zip(self._then, self._now, strict=False))
+        translated: Event = json.loads(_ID.sub(lambda m: known.get(m.group(), m.group()), json.dumps(event)))
+        return translated
+
+
+def _responses(events: list[Event]) -> list[dict[str, Any]]:
+    """Status and words of each response, in order."""
+    found = []
+    for event in events:
+        if event["type"] == "response.done":
+            output = event["response"]["output"]
+            parts = [p for item in output for p in item.get("content", [])]
+            words = " ".join(p.get("transcript") or p.get("text") or "" for p in parts)
+            calls = " ".join(f"{i['name']} {i['arguments']}" for i in output if i["type"] == "function_call")
+            found.append({"status": event["response"]["status"], "text": (words + calls).strip()})
+    return found
+
+
+def _shape(events: list[Event]) -> list[str]:
+    """The kinds of events, deltas once: how many pieces an answer comes in is nobody's promise."""
+    kinds = [e["type"] for e in events if e["type"].startswith("response.")]
+    return [k for i, k in enumerate(kinds) if not k.endswith(".delta") or k not in kinds[max(0, i - 2) : i]]
+
+
+async def _replay(lines: list[dict[str, Any]], options: argparse.Namespace) -> int:
+    then = [line["event"] for line in lines if line["by"] == "server"]
+    to_send = [line for line in lines if line["by"] == "client"]
+    now: list[Event] = []
+    ids = _Ids(then)
+    async with RealtimeClient.connect(options.url, options.key) as client:
+        wanted, answered = len(_responses(then)), asyncio.Event()
+
+        async def listen() -> None:
+            while True:
+                event = await client.receive()
+                now.append(event)
+                ids.see(event)
+                if len(_responses(now)) >= wanted:
+                    answered.set()
+
+        listening = asyncio.create_task(listen())
+        started_s = time.perf_counter()
+        for line in to_send:
+            due_s = started_s + line["at_s"] / options.speed
+            await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+            if isinstance(line["event"], dict):
+                event = ids.translate(line["event"])
+                await client.send(event.pop("type", ""), **event)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await answered.wait()
+        listening.cancel()
+    pairs = [{"then": a, "now": b} for a, b in zip(_responses(then), _responses(now), strict=False)]
+    for pair in pairs:
+        for when, answer in pair.items():
+            print(f"{when + ':':<6} {answer['status']}: {answer['text']}")
+    complete = [pair["now"]["status"] for pair in pairs if pair["then"]["status"] == "completed"]
+    result = {
+        "command": "replay",
+        "sent": len(to_send),
+        "events": len(now),
+        "same": _shape(then) == _shape(now),
+        "answers": pairs,
+    }
+    print(json.dumps(result))
+    return 0 if len(pairs) == len(_responses(then)) and set(complete) <= {"completed"} else 1

@@ -1,0 +1,151 @@
+"""`docs/protocol.md`, made from the code: every event and field of the Realtime protocol, and what this server does.
+
+python -m server.protocol_table > docs/protocol.md
+"""
+
+from collections.abc import Iterator, Sequence
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from server.client_events import KINDS
+from server.session_config import ResponseConfig, SessionConfig
+
+SUPPORTED, ACCEPTED, REFUSED, NOT_SENT = "supported", "accepted", "refused", "not sent"
+LEGEND = f"""**{SUPPORTED}**: works as documented. **{ACCEPTED}**: checked, shown again, and without effect here.
+**{REFUSED}**: answered by an `error` that says so; the session goes on. **{NOT_SENT}**: this server never sends it."""
+
+CLIENT_EVENTS = {
+    "output_audio_buffer.clear": (REFUSED, "WebRTC and SIP only"),
+    "transcription_session.update": (REFUSED, "of the beta; use session.update with type transcription"),
+}
+
+SERVER_EVENTS = {
+    "error": (SUPPORTED, "with the client's event_id"),
+    "session.created": (SUPPORTED, ""),
+    "session.updated": (SUPPORTED, ""),
+    "conversation.created": (NOT_SENT, "as with the hosted service"),
+    "conversation.item.added": (SUPPORTED, ""),
+    "conversation.item.done": (SUPPORTED, ""),
+    "conversation.item.created": (NOT_SENT, "of the beta"),
+    "conversation.item.retrieved": (SUPPORTED, "with the audio"),
+    "conversation.item.truncated": (SUPPORTED, ""),
+    "conversation.item.deleted": (SUPPORTED, ""),
+    "conversation.item.input_audio_transcription.delta": (SUPPORTED, "where transcription is on"),
+    "conversation.item.input_audio_transcription.completed": (SUPPORTED, "where transcription is on"),
+    "conversation.item.input_audio_transcription.failed": (
+        NOT_SENT,
+        "the model that answers also transcribes",
+    ),
+    "conversation.item.input_audio_transcription.segment": (NOT_SENT, "no diarisation"),
+    "input_audio_buffer.committed": (SUPPORTED, ""),
+    "input_audio_buffer.cleared": (SUPPORTED, ""),
+    "input_audio_buffer.speech_started": (SUPPORTED, ""),
+    "input_audio_buffer.speech_stopped": (SUPPORTED, ""),
+    "input_audio_buffer.timeout_triggered": (SUPPORTED, "only with idle_timeout_ms"),
+    "input_audio_buffer.dtmf_event_received": (NOT_SENT, "SIP only"),
+    "response.created": (SUPPORTED, ""),
+    "response.done": (SUPPORTED, "with an extra field, timings_ms"),
+    "response.output_item.added": (SUPPORTED, ""),
+    "response.output_item.done": (SUPPORTED, ""),
+    "response.content_part.added": (SUPPORTED, ""),
+    "response.content_part.done": (SUPPORTED, ""),
+    "response.output_audio.delta": (SUPPORTED, ""),
+    "response.output_audio.done": (SUPPORTED, ""),
+    "response.output_audio_transcript.delta": (SUPPORTED, ""),
+    "response.output_audio_transcript.done": (SUPPORTED, ""),
+    "response.output_text.delta": (SUPPORTED, ""),
+    "response.output_text.done": (SUPPORTED, ""),
+    "response.function_call_arguments.delta": (SUPPORTED, "all in one piece"),
+    "response.function_call_arguments.done": (SUPPORTED, ""),
+    "rate_limits.updated": (SUPPORTED, "an empty list: there are none"),
+    "output_audio_buffer.started": (NOT_SENT, "WebRTC and SIP only"),
+    "output_audio_buffer.stopped": (NOT_SENT, "WebRTC and SIP only"),
+    "output_audio_buffer.cleared": (NOT_SENT, "WebRTC and SIP only"),
+    "mcp_list_tools.in_progress": (NOT_SENT, "no MCP"),
+    "mcp_list_tools.completed": (NOT_SENT, "no MCP"),
+    "mcp_list_tools.failed": (NOT_SENT, "no MCP"),
+    "response.mcp_call_arguments.delta": (NOT_SENT, "no MCP"),
+    "response.mcp_call_arguments.done": (NOT_SENT, "no MCP"),
+    "response.mcp_call.in_progress": (NOT_SENT, "no MCP"),
+    "response.mcp_call.completed": (NOT_SENT, "no MCP"),
+    "response.mcp_call.failed": (NOT_SENT, "no MCP"),
+}
+
+# Fields that are not simply supported.
+FIELDS = {
+    "session.model": (ACCEPTED, "fixed by the URL"),
+    "session.audio.input.noise_reduction.type": (ACCEPTED, "the model was trained in noise"),
+    "session.audio.input.transcription.model": (ACCEPTED, "any name: the model itself transcribes"),
+    "session.audio.input.transcription.language": (ACCEPTED, "English only"),
+    "session.audio.input.transcription.languages": (ACCEPTED, "English only"),
+    "session.audio.input.transcription.keywords": (ACCEPTED, ""),
+    "session.audio.input.transcription.prompt": (ACCEPTED, ""),
+    "session.audio.input.transcription.delay": (ACCEPTED, "transcripts come as early as they can"),
+    "session.audio.output.voice": (ACCEPTED, "the model has one voice of its own"),
+    "session.audio.output.speed": (ACCEPTED, ""),
+    "session.include": (ACCEPTED, "no logprobs"),
+    "session.parallel_tool_calls": (ACCEPTED, "one call at a time"),
+    "session.reasoning": (ACCEPTED, "the model does not reason"),
+    "session.tracing": (ACCEPTED, ""),
+    "session.prompt": (ACCEPTED, "there are no stored prompts"),
+    "session.tools.server_label": (ACCEPTED, "MCP tools are shown and never called"),
+    "session.tools.strict": (ACCEPTED, ""),
+    "response.audio.output.voice": (ACCEPTED, "the model has one voice of its own"),
+    "response.parallel_tool_calls": (ACCEPTED, "one call at a time"),
+    "response.reasoning": (ACCEPTED, "the model does not reason"),
+    "response.prompt": (ACCEPTED, "there are no stored prompts"),
+    "response.tools.server_label": (ACCEPTED, "MCP tools are shown and never called"),
+    "response.tools.strict": (ACCEPTED, ""),
+}
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The pydantic models that a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, UnionType, list) or hasattr(annotation, "__metadata__"):
+        return [m for part in get_args(annotation) for m in _models(part)]
+    return []
+
+
+def fields(model: type[BaseModel], where: str) -> Iterator[tuple[str, str]]:
+    """(path, default) of every field below `model`, each once."""
+    for name, field in model.model_fields.items():
+        path = f"{where}.{name}"
+        inner = {p: d for m in _models(field.annotation) for p, d in fields(m, path)}
+        if inner:
+            yield from inner.items()
+        else:
+            value = field.get_default(call_default_factory=True)
+            yield path, "" if field.is_required() else str("null" if value is None else value)
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def document() -> str:
+    """The whole page."""
+    client = dict.fromkeys(KINDS, (SUPPORTED, "")) | CLIENT_EVENTS
+    session = dict(fields(SessionConfig, "session"))
+    response = dict(fields(ResponseConfig, "response"))
+    parts = [
+        "# The Realtime protocol, event by event",
+        "Made by `python -m server.protocol_table`; a test keeps it true.",
+        LEGEND,
+        "## Events of the client",
+        _table(("event", "here", ""), [(f"`{k}`", *v) for k, v in client.items()]),
+        "## Events of the server",
+        _table(("event", "here", ""), [(f"`{k}`", *v) for k, v in SERVER_EVENTS.items()]),
+    ]
+    for title, found in (("session", session), ("response.create", response)):
+        rows = [(f"`{p}`", f"`{d}`" if d else "", *FIELDS.get(p, (SUPPORTED, ""))) for p, d in found.items()]
+        parts += [f"## Fields of `{title}`", _table(("field", "default", "here", ""), rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    print(document(), end="")

@@ -1,0 +1,48 @@
+"""A recorded conversation holds everything, and a server answers its replay as it answered then."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clients import replay
+from clients.realtime import RealtimeClient
+from server.config import ServerConfig
+from server.gateway import create_app
+from tests.scripted_engine import ANSWER, ScriptedEngine
+from tests.test_stock_clients import serve
+
+pytestmark = pytest.mark.anyio
+
+
+async def _talk(port: int) -> None:
+    async with RealtimeClient.connect(f"ws://127.0.0.1:{port}/v1/realtime") as client:
+        await client.update(audio={"input": {"turn_detection": None}})
+        turn = await client.ask(np.zeros(24_00 * 2, np.int16), manual=True)
+        assert turn.answered == ANSWER
+        await client.truncate(turn.item_id, 400)
+        assert (await client.receive())["type"] == "conversation.item.truncated"
+
+
+async def test_a_recording_can_be_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with serve(create_app(ServerConfig(record=tmp_path), ScriptedEngine())) as port:
+        await _talk(port)
+    [path] = tmp_path.glob("*.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    kinds = [line["event"]["type"] for line in lines]
+    assert {"session.created", "input_audio_buffer.append", "response.output_audio.delta"} <= set(kinds)
+    assert [line["at_s"] for line in lines] == sorted(line["at_s"] for line in lines)
+    async with serve(create_app(ServerConfig(), ScriptedEngine())) as port:
+        parser_arguments = [str(path), "--url", f"ws://127.0.0.1:{port}/v1/realtime", "--speed", "4"]
+        assert await replay.run(parser_arguments) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["same"]
+    assert result["answers"][0]["now"] == {"status": "completed", "text": ANSWER}
+
+
+async def test_nothing_is_recorded_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with serve(create_app(ServerConfig(), ScriptedEngine())) as port:
+        await _talk(port)
+    assert not list(tmp_path.rglob("*"))
