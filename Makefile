@@ -8,7 +8,7 @@ ARGS ?=
 # Idle OpenMP threads must sleep, not spin: on few cores they would take the time that the work needs.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: help setup demo serve test check format bench eval train apt
+.PHONY: help setup demo serve test test-js check format bench eval train apt
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -36,6 +36,10 @@ serve: setup ## Serve the embedded model on ws://127.0.0.1:8000/v1/realtime
 
 test: $(VENV)/.stock ## Run the tests, stock clients among them
 	$(BIN)/pytest -q $(ARGS)
+
+test-js: $(VENV)/.stock ## Run the stock JavaScript client against the server (needs Node 20+)
+	npm install --prefix tests/js --no-audit --no-fund --loglevel=error
+	$(BIN)/pytest -q tests/test_stock_clients.py -k javascript
 
 $(VENV)/.stock: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[stock]"

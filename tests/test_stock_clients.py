@@ -5,8 +5,10 @@ engine is scripted, so that all of that happens every time; `test_stock_clients_
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -306,3 +308,26 @@ def _base64(data: bytes) -> str:
     import base64
 
     return base64.b64encode(data).decode()
+
+
+JAVASCRIPT = Path(__file__).parent / "js"
+
+
+@pytest.mark.skipif(not (JAVASCRIPT / "node_modules").exists(), reason="`make test-js` installs its packages")
+async def test_openai_agents_sdk_for_javascript(tmp_path: Path) -> None:
+    files = []
+    for i, pcm in enumerate(TURNS):
+        (tmp_path / f"{i}.raw").write_bytes(pcm.tobytes())
+        files.append(str(tmp_path / f"{i}.raw"))
+    async with serving() as port, asyncio.timeout(90):
+        url = f"ws://127.0.0.1:{port}/v1/realtime?model=antiphon-nano"
+        node = await asyncio.create_subprocess_exec(
+            "node", "stock.mjs", url, *files, cwd=JAVASCRIPT, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await node.communicate()
+    seen = json.loads(output.decode().splitlines()[-1])
+    assert seen["errors"] == []
+    assert "error" not in seen["kinds"]
+    assert seen["calls"] == [["kitchen", True]]
+    assert seen["responses"] >= 4
+    assert seen["audio"] > 3 * SPOKEN_HZ
