@@ -9,6 +9,7 @@ import numpy as np
 from server import audio
 from server.audio import Samples
 from server.engine.messages import HEARD_HZ
+from server.noise_reduction import noise_reduction
 from server.session_config import AudioInput, SemanticVad, ServerVad
 from server.turn_detection import WINDOW_MS, Hysteresis, SpeechStarted, SpeechStopped
 
@@ -18,12 +19,17 @@ _EAGERNESS = {"low": (0.9, 8000), "medium": (0.75, 4000), "auto": (0.75, 4000), 
 _SEMANTIC_THRESHOLD, _SEMANTIC_PADDING_MS, _SEMANTIC_MIN_PAUSE_MS = 0.5, 300, 96
 
 
+def _kind(settings: AudioInput) -> str | None:
+    return settings.noise_reduction.type if settings.noise_reduction else None
+
+
 class InputAudio:
     """See the module."""
 
     def __init__(self, settings: AudioInput) -> None:
         self._settings = settings
         self._resample = audio.resampler(audio.RATE_HZ[settings.format.type], HEARD_HZ)
+        self._reduce = noise_reduction(_kind(settings))
         self._hysteresis: Hysteresis | None = None
         self._windows = 0
         self._windows_start_ms = 0  # where turn detection was switched on
@@ -39,8 +45,11 @@ class InputAudio:
     # --- settings --------------------------------------------------------------------------------------------------
 
     def configure(self, settings: AudioInput) -> None:
-        """Settings have changed; what was heard of an open turn stays."""
-        old, self._settings = self._settings, settings
+        """Settings have changed; what was heard of an open turn stays. Raises `ClientError`, and changes nothing."""
+        old = self._settings
+        if settings.noise_reduction != old.noise_reduction:
+            self._reduce = noise_reduction(_kind(settings))
+        self._settings = settings
         if settings.format != old.format:
             self._resample = audio.resampler(audio.RATE_HZ[settings.format.type], HEARD_HZ)
         if settings.turn_detection != old.turn_detection:
@@ -81,7 +90,7 @@ class InputAudio:
 
     def decode(self, data: bytes) -> Samples:
         """Bytes of the wire -> 16 kHz samples, through the buffer's own resampler. Raises `ClientError`."""
-        return self._resample(audio.decode(data, self._settings.format.type), False)
+        return self._reduce(self._resample(audio.decode(data, self._settings.format.type), False), False)
 
     def hear(self, samples: Samples) -> bytes:
         """More 16 kHz audio; returns it if it belongs to the open turn, else nothing."""
@@ -97,8 +106,8 @@ class InputAudio:
         return b""
 
     def end_of_input(self) -> Samples:
-        """What the resampler still holds when a manual turn ends; the next turn begins with none of it."""
-        tail = self._resample(np.zeros(0, dtype=np.int16), True)
+        """What the filters still hold when a manual turn ends; the next turn begins with none of it."""
+        tail = self._reduce(self._resample(np.zeros(0, dtype=np.int16), True), True)
         self._resample = audio.resampler(audio.RATE_HZ[self._settings.format.type], HEARD_HZ)
         return tail
 

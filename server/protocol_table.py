@@ -76,7 +76,7 @@ SERVER_EVENTS = {
 # Fields that are not simply supported.
 FIELDS = {
     "session.model": (ACCEPTED, "fixed by the URL"),
-    "session.audio.input.noise_reduction.type": (ACCEPTED, "the model was trained in noise"),
+    "session.audio.input.noise_reduction.type": (SUPPORTED, "WebRTC's suppressor; on Linux"),
     "session.audio.input.transcription.model": (ACCEPTED, "any name: the model itself transcribes"),
     "session.audio.input.transcription.language": (ACCEPTED, "English only"),
     "session.audio.input.transcription.languages": (ACCEPTED, "English only"),

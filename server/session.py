@@ -233,9 +233,9 @@ class Session:
                 "invalid_value",
                 "session.type",
             )
+        self._input.configure(config.audio.input)
         old, self.config = self.config, config
         self._instruct(old)
-        self._input.configure(config.audio.input)
         self._emit("session.updated", session=self._session_object())
 
     def _instruct(self, old: SessionConfig) -> None:
