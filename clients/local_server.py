@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-_START_TIMEOUT_S = 120.0
+_START_TIMEOUT_S, _STOP_TIMEOUT_S = 120.0, 10.0
 
 
 class ServerDidNotStart(Exception):
@@ -50,4 +50,9 @@ async def local_server(*arguments: str) -> AsyncIterator[str]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.terminate()
-        await child.wait()
+        try:
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await child.wait()
+        except TimeoutError:
+            child.kill()
+            await child.wait()

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import numpy as np
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 WIRE_HZ = 24_000
 _BYTES_PER_MS = WIRE_HZ * 2 // 1000
@@ -66,6 +67,8 @@ class Turn:
     created_s: float | None = None
     first_delta_s: float | None = None
     status: str = ""
+    premature: int = 0
+    """Answers that turn detection began in a pause and took back when the person went on."""
     errors: list[Event] = field(default_factory=list)
     usage: Event | None = None
     server_timings_ms: dict[str, float] = field(default_factory=dict)
@@ -143,8 +146,12 @@ class RealtimeClient:
         await self._socket.send(json.dumps({"type": kind, **fields}))
 
     async def receive(self) -> Event:
-        """The next server event."""
-        event: Event = json.loads(await self._socket.recv())
+        """The next server event. Raises `RealtimeError` if the server has left."""
+        try:
+            event: Event = json.loads(await self._socket.recv())
+        except ConnectionClosed as closed:
+            why = closed.rcvd.reason if closed.rcvd else "the connection was lost"
+            raise RealtimeError(f"expected an event, the server has left: {why}", "connection_closed") from closed
         return event
 
     async def update(self, **session: Any) -> None:
@@ -183,7 +190,8 @@ class RealtimeClient:
         """Say `pcm` (24 kHz) at the pace of speech and collect the answer.
 
         `manual`: commit and ask for a response at the end; else go on sending silence until the server's turn
-        detection answers, for at most `silence_ms`.
+        detection answers, for at most `silence_ms`. Raises `RealtimeError` if the server refuses, leaves, or says
+        nothing for `timeout_s`.
         """
         turn = Turn()
         end_ms = speech_end_ms(pcm)
@@ -192,6 +200,8 @@ class RealtimeClient:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._collect(turn, manual)
+        except TimeoutError as error:
+            raise RealtimeError(f"expected an answer within {timeout_s:g} s, got none", "timeout") from error
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
@@ -235,11 +245,16 @@ class RealtimeClient:
                 case "response.output_audio_transcript.delta" | "response.output_text.delta":
                     turn.answered += event["delta"]
                 case "conversation.item.input_audio_transcription.completed":
-                    turn.heard, heard = event["transcript"], True
+                    turn.heard, heard = f"{turn.heard} {event['transcript']}".strip(), True
                 case "conversation.item.input_audio_transcription.failed":
                     heard = True
                 case "response.done":
                     turn.status = event["response"]["status"]
+                    if turn.status == "cancelled" and not manual:  # the person had not finished
+                        turn.premature, turn.status, turn.answered = turn.premature + 1, "", ""
+                        turn.first_delta_s, turn.arrivals = None, []
+                        pcm.clear()
+                        continue
                     turn.usage = event["response"].get("usage")
                     turn.server_timings_ms = event["response"].get("timings_ms", {})
                     if turn.status == "failed":

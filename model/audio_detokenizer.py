@@ -27,6 +27,13 @@ _FFT = 4 * _HOP
 _BINS = _FFT // 2 + 1
 _SYNTHESIS_DELAY = 2 * _HOP
 DELAY_SAMPLES = LOOKAHEAD_TOKENS * TOKEN_SAMPLES + _SYNTHESIS_DELAY
+
+
+def delay_samples(speed: float) -> int:
+    """How far the output runs behind the codes where the voice speaks `speed` times as fast."""
+    return round(LOOKAHEAD_TOKENS * TOKEN_SAMPLES / speed) + _SYNTHESIS_DELAY
+
+
 FLUSH_TOKENS = LOOKAHEAD_TOKENS + 1  # repeats of the last code that push everything out
 _F0_CENTRE_HZ = 170.0
 _F0_RANGE_HZ = (60.0, 420.0)
@@ -163,6 +170,32 @@ class AudioDetokenizer(nn.Module):
         tone, breath = envelopes.chunk(2, -1)
         samples, synthesis = self.synthesiser(self.f0_hz(pitch), tone, breath, state[stacks:])
         return samples, after + synthesis
+
+    def stretch(self, codes: Tensor, state: State, past: Tensor | None, speed: float) -> tuple[Tensor, State, Tensor]:
+        """Codes [1, T] of a voice that speaks `speed` times as fast -> samples [1, about 960 T / speed].
+
+        The network says what the voice does every 10 ms; these frames are read faster or slower, which changes neither
+        pitch nor colour. `past` is what the call before returned, None at first: the newest frame, and where between it
+        and the next one reading goes on.
+        """
+        stacks = self._code_states + self._frame_states
+        pitch, envelopes, after = self.analyse(self.fsq.values(codes), state[:stacks])
+        frames = torch.cat([pitch, envelopes], -1)[0]  # [F, 2 + 2 bands]
+        first = 0.0
+        if past is not None:
+            first, frames = float(past[0, -1]), torch.cat([past[:, :-1], frames])
+        count = max(0, math.ceil((len(frames) - 1 - first) / speed))
+        at = first + speed * torch.arange(count, dtype=torch.float64)
+        below = at.long()
+        part = (at - below).float().unsqueeze(1)
+        read = (frames[below] * (1 - part) + frames[below + 1] * part).unsqueeze(0) if count else frames[None, :0]
+        rest = first + speed * count - (len(frames) - 1)
+        past = torch.cat([frames[-1:], torch.tensor([[rest]])], 1)
+        if not count:
+            return torch.zeros(1, 0), after + state[stacks:], past
+        tone, breath = read[..., 2:].chunk(2, -1)
+        samples, synthesis = self.synthesiser(self.f0_hz(read[..., :2]), tone, breath, state[stacks:])
+        return samples, after + synthesis, past
 
     def decode(self, codes: Tensor) -> Tensor:
         """Whole code sequences [B, T] -> samples [B, 960 T]."""

@@ -26,6 +26,8 @@ class Item:
     wire: Wire
     pcm: bytes = b""
     audio_ms: int = 0
+    speed: float = 1.0
+    """How fast the voice of a spoken answer speaks."""
 
     @property
     def id(self) -> str:

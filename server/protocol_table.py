@@ -84,7 +84,6 @@ FIELDS = {
     "session.audio.input.transcription.prompt": (ACCEPTED, ""),
     "session.audio.input.transcription.delay": (ACCEPTED, "transcripts come as early as they can"),
     "session.audio.output.voice": (ACCEPTED, "the model has one voice of its own"),
-    "session.audio.output.speed": (ACCEPTED, ""),
     "session.include": (ACCEPTED, "no logprobs"),
     "session.parallel_tool_calls": (ACCEPTED, "one call at a time"),
     "session.reasoning": (ACCEPTED, "the model does not reason"),

@@ -322,7 +322,7 @@ class Session:
         item.audio_ms = event.audio_end_ms
         item.pcm = item.pcm[: event.audio_end_ms * SPOKEN_HZ * 2 // 1000]
         content[0]["transcript"] = None  # nobody knows which words fit into the part that was heard
-        self._command(TruncateItem(self.id, event.item_id, event.audio_end_ms))
+        self._command(TruncateItem(self.id, event.item_id, round(event.audio_end_ms * item.speed)))
         self._emit(
             "conversation.item.truncated", item_id=event.item_id, content_index=0, audio_end_ms=event.audio_end_ms
         )
@@ -441,6 +441,7 @@ class Session:
                 response.id,
                 response.item_id,
                 speak=response.speaks,
+                speed=self.config.audio.output.speed,
                 max_tokens=response.max_tokens,
                 instructions=instructions,
                 calls=calls,
@@ -468,7 +469,7 @@ class Session:
         """A response has opened its item; returns the item before it."""
         if self._response is None or wire["id"] != self._response.item_id:
             return None
-        self._items.add(Item(wire))
+        self._items.add(Item(wire, speed=self.config.audio.output.speed))
         return self._items.before(wire["id"])
 
     def _response_event(self, event: ResponseBegun | TextDelta | FunctionCall | AudioDelta | ResponseDone) -> None:

@@ -93,3 +93,26 @@ def test_sound_depends_on_codes_only_up_to_the_look_ahead(detokenizer: AudioDeto
 
 def test_decoded_speech_is_as_long_as_its_codes(detokenizer: AudioDetokenizer) -> None:
     assert detokenizer.decode(torch.zeros(1, 9, dtype=torch.long)).shape == (1, 9 * SPOKEN)
+
+
+@pytest.mark.parametrize("speed", [0.25, 0.8, 1.0, 1.5])
+def test_a_faster_voice_is_as_much_shorter_however_it_is_cut(tiny: SpeechModel, speed: float) -> None:
+    net = tiny.detokenizer
+    codes = torch.randint(0, 256, (1, 40), generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        whole, _, _ = net.stretch(codes, net.initial_state(1), None, speed)
+        state, past, pieces = net.initial_state(1), None, []
+        for piece in codes.split([4, 1, 7, 20, 8], 1):
+            samples, state, past = net.stretch(piece, state, past, speed)
+            pieces.append(samples)
+    assert whole.shape[1] == pytest.approx(40 * 960 / speed, abs=2 * 240 / speed)
+    torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-3 * float(whole.abs().max()), rtol=0)
+
+
+def test_at_speed_one_stretching_changes_nothing(tiny: SpeechModel) -> None:
+    net = tiny.detokenizer
+    codes = torch.randint(0, 256, (1, 12), generator=torch.Generator().manual_seed(4))
+    with torch.inference_mode():
+        plain, _ = net(codes, net.initial_state(1))
+        stretched, _, _ = net.stretch(codes, net.initial_state(1), None, 1.0)
+    torch.testing.assert_close(stretched, plain[:, : stretched.shape[1]], atol=1e-5, rtol=1e-4)

@@ -8,6 +8,7 @@ from model.checkpoint import SpeechModel
 from server.engine import worker
 from server.engine.messages import (
     AddText,
+    AudioDelta,
     Cancel,
     CloseSession,
     Context,
@@ -190,3 +191,12 @@ def test_what_an_answer_reads_is_counted_when_it_begins(engine: SpeechEngine) ->
     [begun] = [e for e in engine.step() if isinstance(e, ResponseBegun)]
     [done] = [e for e in _run(engine) if isinstance(e, ResponseDone)]
     assert begun.usage.input_text == done.usage.input_text > 0
+
+
+@pytest.mark.parametrize("speed", [0.5, 1.0, 1.4])
+def test_an_answer_at_another_speed_is_as_much_shorter(engine: SpeechEngine, speed: float) -> None:
+    engine.receive(Respond("a", "r", "x", max_tokens=60, speed=speed))
+    events = _run(engine)
+    [done] = [e for e in events if isinstance(e, ResponseDone)]
+    samples = sum(len(e.pcm) // 2 for e in events if isinstance(e, AudioDelta))
+    assert samples == round(done.usage.output_audio * 960 / speed)

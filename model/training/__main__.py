@@ -1,12 +1,13 @@
 """`make train`: from nothing to a checkpoint. Each stage can be run alone and resumes where it was killed.
 
 corpus       texts -> speech in many voices
-tokenizer    the audio tokenizer, inside a recogniser
+tokenizer    the audio tokenizer, inside a recogniser; halfway it finds out itself when which sound is made
 speaker      the spoken codes and the detokenizer
 sequences    recordings -> codes
-text         the Transformer on typed dialogues
+text         the Transformer without heard audio
 transformer  the Transformer on everything at once
 export       the model directory
+evaluation   held-out questions, and Whisper listening to the answers
 """
 
 import argparse
@@ -16,34 +17,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from model.audio_detokenizer import AudioDetokenizerConfig
 from model.audio_tokenizer import AudioTokenizerConfig
 from model.checkpoint import EMBEDDED, SpeechModel, load, save
+from model.evaluation import main as evaluate
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
 from model.training import corpus, sequences, speaker, tokenizer, transformer
+from model.training.align import align
 from model.training.run import draw_curves
 from model.training.speaker import Speaker
 from model.training.tokenizer import Recogniser
 from model.training.transformer import Learner
 from model.transformer import TransformerConfig
 
-STAGES = ("corpus", "tokenizer", "speaker", "sequences", "text", "transformer", "export")
+STAGES = ("corpus", "tokenizer", "speaker", "sequences", "text", "transformer", "export", "evaluation")
+# Beside a model: the encoder of its spoken codes, which only training needs.
+VOICE_ENCODER = "voice_encoder.safetensors"
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How much of everything."""
 
-    dialogues: int = 10_000
+    dialogues: int = 20_000
     heard_free: int = 5000
     spoken_free: int = 2500
-    tokenizer_steps: int = 3200
-    speaker_steps: int = 1100
+    tokenizer_steps: int = 12_000
+    speaker_steps: int = 2000
     heard_copies: int = 2
-    text_steps: int = 4000
-    transformer_steps: int = 6000
+    text_steps: int = 2500
+    transformer_steps: int = 12_000
     learning_rate: float = 2e-3
 
 
@@ -54,8 +60,9 @@ MIX = {"dialogue": 0.45, "written": 0.3, "typed": 0.05, "transcribe": 0.12, "alo
 class Pipeline:
     """The stages of one recipe in one folder."""
 
-    def __init__(self, folder: Path, recipe: Recipe, start: SpeechModel | None) -> None:
-        self.data, self.runs, self.recipe, self.start = folder / "data", folder / "runs", recipe, start
+    def __init__(self, folder: Path, recipe: Recipe, start: Path | None) -> None:
+        self.data, self.runs, self.recipe = folder / "data", folder / "runs", recipe
+        self.start_folder, self.start = start, load(start) if start else None
         self.layout = TokenLayout()
 
     def corpus(self) -> None:
@@ -69,13 +76,23 @@ class Pipeline:
         net = Recogniser(AudioTokenizerConfig())
         if self.start:
             net.tokenizer.load_state_dict(self.start.tokenizer.state_dict())
-        tokenizer.train(self.data, self.runs / "tokenizer", net, self.recipe.tokenizer_steps)
+        half = self.recipe.tokenizer_steps // 2
+        tokenizer.train(self.data, self.runs / "tokenizer-first", net, half)
+        aligned = self.data / "aligned"
+        if not aligned.exists():
+            align(self.data / "heard", net, torch.get_num_threads())
+            aligned.touch()
+        net.train().requires_grad_(True)
+        tokenizer.train(self.data, self.runs / "tokenizer", net, self.recipe.tokenizer_steps - half, seed=1)
         draw_curves(self.runs / "tokenizer", "audio tokenizer")
 
     def speaker(self) -> None:
         net = Speaker(self._recogniser(), AudioDetokenizerConfig())
         if self.start:
             net.detokenizer.load_state_dict(self.start.detokenizer.state_dict())
+        if self.start_folder and (self.start_folder / VOICE_ENCODER).exists():
+            weights = {k: v.float() for k, v in load_file(self.start_folder / VOICE_ENCODER).items()}
+            net.recogniser.tokenizer.load_state_dict(weights)
         speaker.train(self.data, self.runs / "speaker", net, self.recipe.speaker_steps)
         draw_curves(self.runs / "speaker", "spoken codes and detokenizer")
 
@@ -118,6 +135,9 @@ class Pipeline:
             target.name, self.layout, self._text(), learner.export(), self._recogniser().tokenizer, voice.detokenizer
         )
         save(target, model)
+        encoder = voice.recogniser.tokenizer.state_dict()
+        halved = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in encoder.items()}
+        save_file(halved, target / VOICE_ENCODER, metadata={"format": "pt"})
 
     def _text(self) -> TextTokenizer:
         """The text tokenizer: that of the model to begin with, or one made from the texts of the training."""
@@ -179,11 +199,13 @@ def main() -> None:
         text_steps=options.text_steps,
         transformer_steps=options.transformer_steps,
     )
-    pipeline = Pipeline(options.folder, recipe, load(options.start) if options.start else None)
+    pipeline = Pipeline(options.folder, recipe, options.start)
     for stage in options.stage or STAGES:
         started = time.perf_counter()
         if stage == "export":
             pipeline.export(options.target)
+        elif stage == "evaluation":
+            evaluate(["--model-dir", str(options.target), "--judge", "40", "--threads", str(options.threads)])
         else:
             getattr(pipeline, stage)()
         print(f"stage {stage} took {(time.perf_counter() - started) / 3600:.2f} h", flush=True)

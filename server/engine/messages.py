@@ -86,7 +86,7 @@ class DeleteItem:
 
 @dataclass(frozen=True, slots=True)
 class TruncateItem:
-    """Cut a spoken answer after `audio_end_ms`: what follows was never heard."""
+    """Cut a spoken answer after `audio_end_ms`, as it sounds at speed 1: what follows was never heard."""
 
     session_id: str
     item_id: str
@@ -128,6 +128,8 @@ class Respond:
     item_id: str
     speak: bool = True
     """True: audio with its transcript. False: text alone."""
+    speed: float = 1.0
+    """How fast the voice speaks."""
     max_tokens: int | None = None
     """Output tokens (text and audio together) after which the answer stops as incomplete; None: the engine's limit."""
     temperature: float = 0.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from model.audio_detokenizer import DELAY_SAMPLES, FLUSH_TOKENS
+from model.audio_detokenizer import FLUSH_TOKENS, delay_samples
 from model.audio_detokenizer import TOKEN_SAMPLES as SPOKEN_SAMPLES
 from model.audio_tokenizer import DELAY_TOKENS
 from model.audio_tokenizer import TOKEN_SAMPLES as HEARD_SAMPLES
@@ -64,6 +64,9 @@ class Voice:
     codes: list[int] = field(default_factory=list)
     done_codes: int = 0
     flushed: bool = False
+    speed: float = 1.0
+    stretched: torch.Tensor | None = None
+    """Where a voice of another speed than 1 goes on, see `AudioDetokenizer.stretch`."""
     sent_samples: int = 0
     produced_samples: int = 0
 
@@ -336,7 +339,7 @@ class SpeechEngine:
                 else:
                     rule = ChoiceRule(self.model.layout, mode, rule, call, request.calls == "required")
             if request.speak:
-                session.voice = Voice(self.model.detokenizer.initial_state(1))
+                session.voice = Voice(self.model.detokenizer.initial_state(1), speed=request.speed)
             sampling = Sampling(request.temperature, request.temperature, request.seed)
             self.tokens.generate(sequence, rule, sampling)
             begun = Usage(answer.input_text, answer.input_audio, answer.cached_text, answer.cached_audio)
@@ -441,13 +444,15 @@ class SpeechEngine:
 
     def _say(self) -> None:
         """Turn new codes into sound, answers with equally many together."""
-        groups: dict[int, list[Session]] = {}
+        groups: dict[tuple[int, str], list[Session]] = {}
         for session in self._sessions.values():
             if session.voice is None or session.answer is None:
                 continue
             new = len(session.voice.codes) - session.voice.done_codes
             if new and (session.voice.flushed or new >= (_NEXT_CODES if session.voice.done_codes else _FIRST_CODES)):
-                groups.setdefault(new, []).append(session)
+                # Voices of another speed are each in another place between two frames: they go alone.
+                alone = "" if session.voice.speed == 1.0 else session.answer.request.response_id
+                groups.setdefault((new, alone), []).append(session)
         for sessions in groups.values():
             self._detokenise(sessions)
 
@@ -456,16 +461,20 @@ class SpeechEngine:
         voices = [s.voice for s in sessions if s.voice is not None]
         codes = torch.tensor([v.codes[v.done_codes :] for v in voices])
         state = [torch.cat(rows) for rows in zip(*(v.state for v in voices), strict=True)]
-        samples, state = self.model.detokenizer(codes, state)
+        if voices[0].speed == 1.0:
+            samples, state = self.model.detokenizer(codes, state)
+        else:
+            [voice] = voices
+            samples, state, voice.stretched = self.model.detokenizer.stretch(codes, state, voice.stretched, voice.speed)
         pcm = (samples.clamp(-1, 1) * 32767).to(torch.int16)
         for i, (session, voice) in enumerate(zip(sessions, voices, strict=True)):
             voice.state = [rows[i : i + 1] for rows in state]
             voice.done_codes = len(voice.codes)
-            start = max(0, DELAY_SAMPLES - voice.produced_samples)
+            start = max(0, delay_samples(voice.speed) - voice.produced_samples)
             voice.produced_samples += pcm.shape[1]
-            total = (len(voice.codes) - FLUSH_TOKENS) * SPOKEN_SAMPLES if voice.flushed else None
             piece = pcm[i, start:]
-            if total is not None:
+            if voice.flushed:
+                total = round((len(voice.codes) - FLUSH_TOKENS) * SPOKEN_SAMPLES / voice.speed)
                 piece = piece[: total - voice.sent_samples]
             voice.sent_samples += len(piece)
             answer = session.answer
