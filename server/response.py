@@ -16,6 +16,25 @@ from server.session_config import ResponseConfig, SessionConfig
 
 Wire = dict[str, Any]
 
+# Which event of one response may follow which; what a response says in text alone has `output_text` for both kinds of
+# audio events. The tests hold every sequence against it.
+_DELTAS = frozenset({"output_audio_transcript.delta", "output_audio.delta", "output_text.delta"})
+_MESSAGE_ENDS = frozenset({"output_audio.done", "output_text.done"})
+ORDER: dict[str, frozenset[str]] = {
+    "created": frozenset({"output_item.added", "done"}),
+    "output_item.added": frozenset({"content_part.added", "function_call_arguments.delta"}),
+    "content_part.added": _DELTAS | _MESSAGE_ENDS,
+    **dict.fromkeys(_DELTAS, _DELTAS | _MESSAGE_ENDS),
+    "output_audio.done": frozenset({"output_audio_transcript.done"}),
+    "output_audio_transcript.done": frozenset({"content_part.done"}),
+    "output_text.done": frozenset({"content_part.done"}),
+    "content_part.done": frozenset({"output_item.done"}),
+    "function_call_arguments.delta": frozenset({"function_call_arguments.done"}),
+    "function_call_arguments.done": frozenset({"output_item.done"}),
+    "output_item.done": frozenset({"done"}),
+    "done": frozenset(),
+}
+
 
 class Response:
     """Say what happened, in order: `begin`, then deltas or a function call, then `finish`.
