@@ -4,6 +4,7 @@ espeak-ng says which sounds a text has; the recogniser, trained so far on espeak
 is at every moment; the best path through both (Viterbi 1967) gives the times. Silence may lie between any two sounds.
 """
 
+import functools
 import json
 import multiprocessing
 from dataclasses import asdict, replace
@@ -54,7 +55,9 @@ def best_path(log_probs: NDArray[np.float32], sounds: list[int]) -> list[tuple[i
     return [(t, int(states[s])) for t, s in enumerate(path) if t == 0 or s != path[t - 1]]
 
 
-def _sounds_of(text: str) -> list[int]:
+@functools.cache
+def sounds_of(text: str) -> list[int]:
+    """The sounds of a text, without silence."""
     named = (phones.sound_id(name) for _, name in voices.voice(_READER).speak(text, 1.0).sounds)
     return [sound for sound in named if sound not in (_SILENCE, phones.UNKNOWN_SOUND)]
 
@@ -79,7 +82,7 @@ def _align_shard(job: tuple[Path, Recogniser]) -> None:
         for row, i in enumerate(batch):
             frames = -(-rows[i].samples // FRAME_SAMPLES)
             try:
-                path = best_path(read[row, :frames], _sounds_of(rows[i].text))
+                path = best_path(read[row, :frames], sounds_of(rows[i].text))
             except ValueError:
                 continue
             sounds = tuple((t * FRAME_SAMPLES, phones.SOUNDS[s]) for t, s in path)

@@ -20,10 +20,11 @@ from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer
 from model.layout import TokenLayout, interleave
 from model.text_tokenizer import TextTokenizer
 from model.training import augment, corpus
-from model.training.corpus import HEARD_HZ
+from model.training.align import sounds_of
+from model.training.corpus import HEARD_HZ, Recording
 from model.training.dialogues import draw as draw_dialogue
 from model.training.speaker import LEAD_CUT_SAMPLES, Speaker, latents_of
-from model.training.tokenizer import Recogniser
+from model.training.tokenizer import DELAY, Recogniser
 from model.training.turns import TRAIN, Dialogue, Turn
 
 NOTHING, TEXT, SPEECH, GOES_ON, IS_OVER = range(5)
@@ -37,12 +38,15 @@ class Sequence:
 
     tokens: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
+    words: list[int] = field(default_factory=list)
+    """At a heard code: the piece of text that has just been heard, or -1."""
 
     def given(self, *tokens: int) -> None:
         """Tokens that somebody else says."""
         for token in tokens:
             self.tokens.append(token)
             self.targets.append(NOTHING)
+            self.words.append(-1)
 
     def learnt(self, tokens: list[int], layout: TokenLayout) -> None:
         """Tokens that the model says: the position before each learns it."""
@@ -53,13 +57,28 @@ class Sequence:
             ended = ended or token == layout.control("<text_end>")
             self.tokens.append(token)
             self.targets.append(NOTHING)
+            self.words.append(-1)
 
 
-# Text, kind, codes, the first code after the speech. Codes are int16; as tensors they would cost a file handle each on
-# their way between processes.
-HeardRow = tuple[str, str, np.ndarray, int]
+# Text, kind, codes, the first code after the speech, the code at which each word has been heard. Codes are int16; as
+# tensors they would cost a file handle each on their way between processes.
+HeardRow = tuple[str, str, np.ndarray, int, list[int]]
 _CLEAN_SHARE = 0.35
 _HEARD_BATCH = 25
+
+
+def word_ends(recording: Recording) -> list[int]:
+    """The sample at which each word of the text ends; empty where nothing is known.
+
+    Words get their share of the sounds that were heard, by how many sounds each has alone: accents differ in some.
+    """
+    ends = [at for at, _ in recording.sounds[1:]] + [recording.samples]
+    heard = [end for end, (_, name) in zip(ends, recording.sounds, strict=False) if not name.startswith("_")]
+    counts = [len(sounds_of(word)) for word in recording.text.split()]
+    if not heard or not sum(counts):
+        return []
+    shares = np.cumsum(counts) / sum(counts) * len(heard)
+    return [heard[max(0, round(share) - 1)] for share in shares]
 
 
 @torch.inference_mode()
@@ -85,7 +104,9 @@ def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
         for row, ((recording, pcm), tail) in enumerate(zip(batch, tails, strict=True)):
             end = (lead + len(pcm)) * scale
             length = int((end + tail) / TOKEN_SAMPLES) + DELAY_TOKENS
-            rows.append((recording.text, recording.kind, codes[row, :length].copy(), int(end / TOKEN_SAMPLES) + 1))
+            words = [int((lead + at) * scale / TOKEN_SAMPLES) + DELAY for at in word_ends(recording)]
+            first_after = int(end / TOKEN_SAMPLES) + 1
+            rows.append((recording.text, recording.kind, codes[row, :length].copy(), first_after, words))
     return rows
 
 
@@ -99,7 +120,7 @@ def encode_heard(data: Path, recogniser: Recogniser, copies: int, processes: int
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for done in tqdm(pool.imap(_hear_shard, jobs), desc="hearing", total=len(jobs), unit="shard"):
             rows += done
-    torch.save([(text, kind, torch.from_numpy(codes), end) for text, kind, codes, end in rows], path)
+    torch.save([(text, kind, torch.from_numpy(codes), *rest) for text, kind, codes, *rest in rows], path)
     return path
 
 
@@ -128,16 +149,16 @@ class Sequences:
         self, layout: TokenLayout, text: TextTokenizer, data: Path | None = None, dialogues: Iterable[Dialogue] = ()
     ) -> None:
         self.layout, self.text, self.dialogues = layout, text, list(dialogues)
-        self.heard: dict[str, list[tuple[list[int], int]]] = {}
+        self.heard: dict[str, list[tuple[list[int], int, list[int]]]] = {}
         self.free: list[str] = []
         self.spoken: dict[str, list[int]] = {}
         self.aloud: list[str] = []
         if data is None:
             return
-        for line, kind, codes, end in torch.load(data / "heard_codes.pt", weights_only=True):
+        for line, kind, codes, end, words in torch.load(data / "heard_codes.pt", weights_only=True):
             if kind == "free" and line not in self.heard:
                 self.free.append(line)
-            self.heard.setdefault(line, []).append((codes.tolist(), end))
+            self.heard.setdefault(line, []).append((codes.tolist(), end, words))
         for line, kind, codes in torch.load(data / "spoken_codes.pt", weights_only=True):
             self.spoken[line] = codes.tolist()
             if kind == "free":
@@ -147,11 +168,16 @@ class Sequences:
         return self.layout.control(name)
 
     def _hear(self, sequence: Sequence, line: str, rng: random.Random) -> None:
-        codes, end = rng.choice(self.heard[line])
+        codes, end, words = rng.choice(self.heard[line])
         sequence.given(self._c("<user>"))
+        first = len(sequence.tokens)
         for i, code in enumerate(codes):
             sequence.given(self.layout.heard_start + code)
             sequence.targets[-1] = IS_OVER if i >= end + _OVER_AFTER_TOKENS else GOES_ON
+        for word, at in zip(line.split(), words, strict=False):
+            for i, piece in enumerate(self.text.encode(word), first + at):
+                if i < len(sequence.tokens):
+                    sequence.words[i] = piece
         sequence.given(self._c("<end>"), self._c("<transcript>"))
         sequence.learnt([*self.text.encode(line), self._c("<end>")], self.layout)
 

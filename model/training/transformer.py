@@ -20,7 +20,7 @@ from model.transformer import SpeechTransformer, TransformerConfig
 
 _LEVELS = (8, 8, 8, 8)
 _BATCH_TOKENS = 2400
-_SPEECH_WEIGHT, _TURN_WEIGHT = 0.35, 0.2
+_SPEECH_WEIGHT, _TURN_WEIGHT, _WORD_WEIGHT = 0.35, 0.2, 0.5
 
 
 class FactoredCodes(nn.Module):
@@ -67,6 +67,9 @@ class Learner(nn.Module):
         self.transformer.model["embed_tokens"].weight.requires_grad_(False)
         self.transformer.lm_head.weight.requires_grad_(False)
         self.pieces = nn.Parameter(torch.randn(layout.heard_start, width) * 0.02)
+        # At the code with which a word has been heard, the word is asked for: so the Transformer learns early where in
+        # the sound its transcript is. Not part of the model that is exported.
+        self.word_out = nn.Parameter(torch.randn(layout.text, width) * 0.02)
         self.pieces_out = nn.Parameter(torch.randn(layout.heard_start, width) * 0.02)
 
     def begin_with(self, other: "Learner") -> None:
@@ -87,11 +90,11 @@ class Learner(nn.Module):
         heard = self.heard.table() + self.heard_prior @ self.from_prior
         return torch.cat([self.pieces, heard, self.spoken.table()])  # [V, C]
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """tokens, targets [B, T] -> the weighted loss and its parts."""
+    def loss(self, tokens: Tensor, targets: Tensor, words: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """tokens, targets, words [B, T] -> the weighted loss and its parts."""
         layout = self.layout
         hidden = self.transformer.hidden(F.embedding(tokens, self.embeddings()))[:, :-1]
-        following, targets = tokens[:, 1:], targets[:, :-1]
+        following, targets, words = tokens[:, 1:], targets[:, :-1], words[:, :-1]
         parts: dict[str, float] = {}
         text = targets == TEXT
         text_loss = F.cross_entropy(hidden[text] @ self.pieces_out.T, following[text])
@@ -106,6 +109,10 @@ class Learner(nn.Module):
             speech_loss = F.cross_entropy(logits, wanted)
             loss = loss + _SPEECH_WEIGHT * speech_loss
             parts["speech"] = speech_loss.item()
+        if bool((words >= 0).any()):
+            word_loss = F.cross_entropy(hidden[words >= 0] @ self.word_out.T, words[words >= 0])
+            loss = loss + _WORD_WEIGHT * word_loss
+            parts["words"] = word_loss.item()
         turn = (targets == GOES_ON) | (targets == IS_OVER)
         if bool(turn.any()):
             direction = self.pieces_out[layout.control("<end>")] - self.pieces_out[layout.control("<listen>")]
@@ -123,8 +130,8 @@ class Learner(nn.Module):
         return self.transformer
 
 
-def batches(sequences: Sequences, rng: random.Random, mix: dict[str, float]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches of similar length: tokens and targets [B, T]."""
+def batches(sequences: Sequences, rng: random.Random, mix: dict[str, float]) -> Iterator[tuple[Tensor, ...]]:
+    """Endless batches of similar length: tokens, targets and words [B, T]."""
     while True:
         pool = sorted((sequences.draw(rng, mix) for _ in range(160)), key=lambda s: len(s.tokens))
         groups: list[list[Sequence]] = [[]]
@@ -135,14 +142,13 @@ def batches(sequences: Sequences, rng: random.Random, mix: dict[str, float]) -> 
         rng.shuffle(groups)
         for group in groups:
             width = max(len(s.tokens) for s in group)
-            tokens, targets = (
-                torch.zeros(len(group), width, dtype=torch.long),
-                torch.zeros(len(group), width, dtype=torch.long),
-            )
+            tokens, targets, words = (torch.full((len(group), width), filler) for filler in (0, 0, -1))
             for row, sequence in enumerate(group):
-                tokens[row, : len(sequence.tokens)] = torch.tensor(sequence.tokens)
-                targets[row, : len(sequence.targets)] = torch.tensor(sequence.targets)
-            yield tokens, targets
+                length = len(sequence.tokens)
+                tokens[row, :length] = torch.tensor(sequence.tokens)
+                targets[row, :length] = torch.tensor(sequence.targets)
+                words[row, :length] = torch.tensor(sequence.words)
+            yield tokens, targets, words
 
 
 def train(
@@ -162,8 +168,8 @@ def train(
     run = Run(run_folder, learner, steps, learning_rate, settings, matrices=matrices)
     source = batches(sequences, rng, mix)
     for _ in run.steps():
-        tokens, targets = next(source)
+        batch = next(source)
         with mixed_precision():
-            loss, parts = learner.loss(tokens, targets)
+            loss, parts = learner.loss(*batch)
         run.update(loss, parts)
     return learner
