@@ -20,7 +20,7 @@ from server import http_api
 from server.audio import Samples
 from server.config import LIMITS, ServerConfig
 from server.engine.interface import SpeechEngine
-from server.engine.messages import CloseSession, OpenSession
+from server.engine.messages import CloseSession, OpenSession, ResponseDone
 from server.errors import (
     AntiphonError,
     ClientError,
@@ -32,6 +32,7 @@ from server.errors import (
 )
 from server.ids import new_id
 from server.keys import Keys, key_of
+from server.metrics import CONTENT_TYPE, Metrics
 from server.recording import Recording
 from server.session import Output, Session
 from server.turn_detection import WINDOW_SAMPLES, VoiceActivity, VoiceActivityNetwork
@@ -53,11 +54,13 @@ class Connection:
         model: str,
         preset: dict[str, Any],
         record: Path | None,
+        metrics: Metrics,
     ) -> None:
         self._socket, self._engine = socket, engine
         self._activity = VoiceActivity(network)
         self._session = Session(new_id("sess"), model, preset)
         self._recording = None if record is None else Recording(record / f"{self._session.id}.jsonl")
+        self._metrics = metrics
         self._outgoing: asyncio.Queue[str] = asyncio.Queue()
 
     async def serve(self) -> None:
@@ -65,6 +68,7 @@ class Connection:
         session_id = self._session.id
         self._engine.send(OpenSession(session_id))
         tasks = [asyncio.create_task(work) for work in (self._read(), self._listen(), self._write(), self._tick())]
+        self._metrics.sessions.inc()
         try:
             self._pass_on(self._session.opened())
             async with asyncio.timeout(LIMITS.session_s):
@@ -72,6 +76,7 @@ class Connection:
         except TimeoutError:
             await self._socket.close(_NORMAL, "session expired")
         finally:
+            self._metrics.sessions.dec()
             for task in tasks:
                 task.cancel()
             failures = [r for r in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(r, BaseException)]
@@ -130,6 +135,8 @@ class Connection:
 
     async def _listen(self) -> None:
         async for event in self._engine.subscribe(self._session.id):
+            if isinstance(event, ResponseDone):
+                self._metrics.response(event)
             output = self._session.engine_event(event)
             self._pass_on(output)
             if output.closes:
@@ -164,6 +171,7 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
 
     app = FastAPI(title="Antiphon", lifespan=lifespan)
     keys = Keys(config.api_keys, time.time)
+    metrics = Metrics()
     app.include_router(http_api.router(config, engine, keys))
 
     @app.exception_handler(AntiphonError)
@@ -176,6 +184,10 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
             return {"status": "ok"}
         response.status_code = 503
         return {"status": "the engine has ended"}
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        return Response(metrics.page(), media_type=CONTENT_TYPE)
 
     @app.websocket("/realtime")
     @app.websocket("/v1/realtime")
@@ -193,7 +205,7 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
             model = socket.query_params.get("model") or config.model_name
             if socket.query_params.get("intent") == "transcription":
                 preset = {"type": "transcription", **preset}
-            await Connection(socket, engine, network, model, preset, config.record).serve()
+            await Connection(socket, engine, network, model, preset, config.record, metrics).serve()
         except (EngineUnavailable, SessionLost) as error:
             await _close(socket, _OVERLOADED, str(error)[:120])
 

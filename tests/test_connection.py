@@ -170,3 +170,17 @@ async def test_a_long_frame_of_one_session_does_not_hold_up_another() -> None:
             await _until(two, "session.updated")
             replies += 1
         assert replies > 10
+
+
+async def test_metrics_count_what_happened() -> None:
+    import httpx
+
+    async with serving(ScriptedEngine()) as url, connect(url) as socket:
+        await _until(socket, "session.created")
+        await _say(socket, "response.create")
+        await _until(socket, "response.done")
+        async with httpx.AsyncClient() as http:
+            page = (await http.get(url.replace("ws://", "http://").replace("/v1/realtime", "/metrics"))).text
+    assert "antiphon_sessions 1.0" in page
+    assert 'antiphon_responses_total{status="completed"} 1.0' in page
+    assert 'antiphon_stage_seconds_count{stage="first_audio"} 1.0' in page

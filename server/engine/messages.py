@@ -260,7 +260,8 @@ class ResponseDone:
     status: str
     usage: Usage = field(default_factory=Usage)
     timings_ms: dict[str, float] = field(default_factory=dict)
-    """Milliseconds from the `Respond` command to each stage, e.g. `first_token`, `first_audio`."""
+    """Milliseconds from the `Respond` command to each stage: `heard` (all of the turn is in the sequence),
+    `transcribed`, `first_token`, `first_code`, `first_audio`, `done`."""
     error: str | None = None
 
 

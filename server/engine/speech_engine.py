@@ -94,6 +94,8 @@ class Session:
     edits: list[Command] = field(default_factory=list)
     """Edits of the conversation that wait until nothing is being generated."""
     instructions: str = ""
+    stages_s: dict[str, float] = field(default_factory=dict)
+    """When the newest turn was all heard, and when it was all written down."""
     detached: bool = False
     """It exists for one answer beside a conversation."""
 
@@ -293,6 +295,7 @@ class SpeechEngine:
         conversation = session.conversation
         conversation.extend(turn, [conversation.control("<end>"), conversation.control("<transcript>")])
         session.transcribing, session.transcript, session.transcript_sent = turn, [], ""
+        session.stages_s = {"heard": self.clock()}
         # Nobody says more pieces of text than there are frames of sound.
         longest = len(turn.tokens) + 8
         self.tokens.generate(conversation.sequence, TextRule(self.model.layout, longest), Sampling())
@@ -325,6 +328,9 @@ class SpeechEngine:
                 request, item, asked_at_s, text, audio, cached_text, cached_audio, opening_tokens=len(opening)
             )
             session.answer = answer
+            for stage, at_s in session.stages_s.items():
+                answer.timings_ms[stage] = max(0.0, 1000 * (at_s - asked_at_s))
+            session.stages_s = {}
             limit = min(request.max_tokens or self.limit, self.limit)
             script = None if request.script is None else self.model.text.encode(request.script)
             rule: Rule = TextRule(self.model.layout, limit)
@@ -385,6 +391,7 @@ class SpeechEngine:
                 self._events.append(TranscriptDelta(session_id, item.item_id, delta))
         if sampled.last:
             session.transcribing = None
+            session.stages_s["transcribed"] = self.clock()
             if sampled.token != self.model.layout.control("<end>"):
                 session.conversation.extend(item, [self.model.layout.control("<end>")])
             text = self.model.text.decode(session.transcript).strip()
@@ -396,8 +403,7 @@ class SpeechEngine:
         layout = self.model.layout
         answer.item.tokens.append(sampled.token)
         answer.output_tokens += 1
-        if "first_token" not in answer.timings_ms:
-            answer.timings_ms["first_token"] = 1000 * (self.clock() - answer.asked_at_s)
+        answer.timings_ms.setdefault("first_token", 1000 * (self.clock() - answer.asked_at_s))
         if sampled.token == layout.control("<call>"):
             answer.call_ids = []
         elif layout.is_text(sampled.token) and answer.call_ids is not None:
@@ -408,6 +414,7 @@ class SpeechEngine:
             if delta:
                 self._events.append(TextDelta(session.conversation.session_id, answer.request.response_id, delta))
         elif layout.is_spoken(sampled.token) and session.voice is not None:
+            answer.timings_ms.setdefault("first_code", 1000 * (self.clock() - answer.asked_at_s))
             session.voice.codes.append(sampled.token - layout.spoken_start)
         if sampled.last:
             if session.voice is not None and session.voice.codes:
