@@ -11,6 +11,7 @@ evaluation   held-out questions, and Whisper listening to the answers
 """
 
 import argparse
+import dataclasses
 import os
 import time
 from dataclasses import dataclass
@@ -187,18 +188,13 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=EMBEDDED, help="model directory to write (default: %(default)s)")
     parser.add_argument("--start", type=Path, help="model directory whose weights to begin with (default: random ones)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    defaults = Recipe()
-    for name in ("tokenizer_steps", "speaker_steps", "text_steps", "transformer_steps", "dialogues"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name))
+    amounts = parser.add_argument_group("how much of everything")
+    for field in dataclasses.fields(Recipe):
+        name, default = f"--{field.name.replace('_', '-')}", field.default
+        amounts.add_argument(name, type=type(default), default=default, help="(default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    recipe = Recipe(
-        dialogues=options.dialogues,
-        tokenizer_steps=options.tokenizer_steps,
-        speaker_steps=options.speaker_steps,
-        text_steps=options.text_steps,
-        transformer_steps=options.transformer_steps,
-    )
+    recipe = Recipe(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Recipe)})
     pipeline = Pipeline(options.folder, recipe, options.start)
     for stage in options.stage or STAGES:
         started = time.perf_counter()

@@ -87,7 +87,7 @@ class Run:
             yield self.step
             bar.update()
             self._hours = hours_before + (time.perf_counter() - started) / 3600
-            if self.step % self.log_every == 0:
+            if self.step % self.log_every == 0 or self.step == self.total:
                 line = {k: round(v / self._counts, 5) for k, v in self._sums.items()}
                 with (self.folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps({"step": self.step, "hours": round(self._hours, 4)} | line) + "\n")
