@@ -56,3 +56,13 @@ async def local_server(*arguments: str) -> AsyncIterator[str]:
         except TimeoutError:
             child.kill()
             await child.wait()
+
+
+@asynccontextmanager
+async def serving(url: str | None, *arguments: str) -> AsyncIterator[str]:
+    """The server at `url`, or one of one's own. Raises `ServerDidNotStart`."""
+    if url is not None:
+        yield url
+        return
+    async with local_server(*arguments) as own:
+        yield own

@@ -7,7 +7,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +69,11 @@ class Turn:
     status: str = ""
     premature: int = 0
     """Answers that turn detection began in a pause and took back when the person went on."""
+    interrupted: bool = False
+    barge_in_ms: float | None = None
+    """Of an interrupted answer: from the first sound of the person to the last audio of the answer."""
+    send_lags_ms: list[float] = field(default_factory=list)
+    """How late each chunk of the question was sent: the client's own share of every delay."""
     errors: list[Event] = field(default_factory=list)
     usage: Event | None = None
     server_timings_ms: dict[str, float] = field(default_factory=dict)
@@ -85,6 +90,14 @@ class Turn:
             if played > position:
                 return max(arrived_s, self.first_delta_s + start_ms / 1000)
         return None
+
+    @property
+    def playing_left_s(self) -> float:
+        """How long the answer would go on playing after its last chunk has arrived."""
+        if not self.arrivals:
+            return 0.0
+        ends_s = self.arrivals[0][0] + len(self.pcm) / _BYTES_PER_MS / 1000
+        return max(0.0, ends_s - self.arrivals[-1][0])
 
     def _since(self, start_s: float | None) -> float | None:
         end_s = self.first_audible_s
@@ -186,12 +199,19 @@ class RealtimeClient:
 
     # --- a whole turn ----------------------------------------------------------------------------------------------
 
-    async def ask(self, pcm: NDArray[np.int16], manual: bool, silence_ms: int = 3000, timeout_s: float = 60.0) -> Turn:
+    async def ask(
+        self,
+        pcm: NDArray[np.int16],
+        manual: bool,
+        silence_ms: int = 3000,
+        timeout_s: float = 60.0,
+        aside: Callable[[Event], None] | None = None,
+    ) -> Turn:
         """Say `pcm` (24 kHz) at the pace of speech and collect the answer.
 
         `manual`: commit and ask for a response at the end; else go on sending silence until the server's turn
         detection answers, for at most `silence_ms`. Raises `RealtimeError` if the server refuses, leaves, or says
-        nothing for `timeout_s`.
+        nothing for `timeout_s`. `aside` sees every event first.
         """
         turn = Turn()
         end_ms = speech_end_ms(pcm)
@@ -199,13 +219,55 @@ class RealtimeClient:
         sender = asyncio.create_task(self._speak(np.concatenate([pcm, tail]), end_ms, manual, turn))
         try:
             async with asyncio.timeout(timeout_s):
-                await self._collect(turn, manual)
+                await self._collect(turn, manual, aside)
         except TimeoutError as error:
             raise RealtimeError(f"expected an answer within {timeout_s:g} s, got none", "timeout") from error
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
         return turn
+
+    async def interrupt(self, first: NDArray[np.int16], second: NDArray[np.int16]) -> tuple[Turn, Turn]:
+        """Ask `first`, and when its answer has begun to sound, ask `second`; for turns that end by themselves.
+
+        Returns the interrupted turn, with its `barge_in_ms`, and the other. Raises as `ask` does.
+        """
+        before = Turn(interrupted=True)
+        quiet = np.zeros(3 * WIRE_HZ, dtype=np.int16)
+        sender = asyncio.create_task(self._speak(np.concatenate([first, quiet]), speech_end_ms(first), False, before))
+        try:
+            async with asyncio.timeout(30):
+                while before.first_delta_s is None:
+                    self._note(before, await self.receive())
+        except TimeoutError as error:
+            raise RealtimeError("expected an answer to interrupt, got none", "timeout") from error
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+        onset_s = time.perf_counter() + (first_audible_ms(second) or 0.0) / 1000
+
+        def listen(event: Event) -> None:
+            now_s = time.perf_counter()
+            if event["type"] == "response.output_audio.delta" and event["item_id"] == before.item_id:
+                before.barge_in_ms = max(0.0, 1000 * (now_s - onset_s))
+            elif event["type"] == "response.done" and before.status == "":
+                before.status = event["response"]["status"]
+                before.barge_in_ms = before.barge_in_ms or 0.0
+
+        return before, await self.ask(second, manual=False, aside=listen)
+
+    @staticmethod
+    def _note(turn: Turn, event: Event) -> None:
+        """An event of a turn that will be interrupted."""
+        match event["type"]:
+            case "error":
+                raise RealtimeError(event["error"]["message"], event["error"].get("code"))
+            case "input_audio_buffer.committed":
+                turn.committed_s = time.perf_counter()
+            case "response.output_audio.delta":
+                turn.first_delta_s, turn.item_id = time.perf_counter(), event["item_id"]
+            case _:
+                pass
 
     async def _speak(self, pcm: NDArray[np.int16], end_ms: float, manual: bool, turn: Turn) -> None:
         started_s = time.perf_counter()
@@ -215,19 +277,22 @@ class RealtimeClient:
             # A microphone hands over a chunk when its last sample has been spoken.
             due_s = started_s + min(first + size, len(pcm)) / WIRE_HZ
             await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+            turn.send_lags_ms.append(1000 * (time.perf_counter() - due_s))
             await self.append(pcm[first : first + size].tobytes())
         if manual:
             await self.commit()
             turn.committed_s = time.perf_counter()
             await self.create_response()
 
-    async def _collect(self, turn: Turn, manual: bool) -> None:
+    async def _collect(self, turn: Turn, manual: bool, aside: Callable[[Event], None] | None) -> None:
         pcm = bytearray()
         transcript_wanted = self.session.get("audio", {}).get("input", {}).get("transcription") is not None
         heard = not transcript_wanted
         while not (turn.status and heard):
             event = await self.receive()
             now_s = time.perf_counter()
+            if aside is not None:
+                aside(event)
             match event["type"]:
                 case "error":
                     turn.errors.append(event["error"])
@@ -236,7 +301,7 @@ class RealtimeClient:
                     turn.committed_s = now_s
                 case "response.created":
                     turn.created_s = now_s
-                case "response.output_audio.delta":
+                case "response.output_audio.delta" if turn.created_s is not None:
                     data = base64.b64decode(event["delta"])
                     turn.first_delta_s = turn.first_delta_s or now_s
                     turn.item_id = event["item_id"]
@@ -248,10 +313,11 @@ class RealtimeClient:
                     turn.heard, heard = f"{turn.heard} {event['transcript']}".strip(), True
                 case "conversation.item.input_audio_transcription.failed":
                     heard = True
-                case "response.done":
+                case "response.done" if turn.created_s is not None:  # else it is the end of the answer before
                     turn.status = event["response"]["status"]
                     if turn.status == "cancelled" and not manual:  # the person had not finished
-                        turn.premature, turn.status, turn.answered = turn.premature + 1, "", ""
+                        turn.premature += 1
+                        turn.status, turn.answered, turn.created_s = "", "", None
                         turn.first_delta_s, turn.arrivals = None, []
                         pcm.clear()
                         continue

@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
         "talk": (_talk, "ask a server with sound files or the microphone"),
         "demo": (_demo, "start a server and ask it the questions that ship with the project"),
         "replay": (_replay, "play a recorded conversation to a server and compare"),
-        "bench": (_bench, "measure a server: ttfa, load, engine"),
+        "bench": (_bench, "measure a server: ttfa, load, compare, engine, report"),
         "eval": (_eval, "measure a model's answers on held-out questions"),
     }
     parser = argparse.ArgumentParser(
@@ -111,22 +111,22 @@ def _eval(argv: list[str]) -> int:
 
 
 def _bench(argv: list[str]) -> int:
-    from benchmarks import load, ttfa
+    from benchmarks import compare, load, report, ttfa
 
     def engine(rest: list[str]) -> int:
         from benchmarks.engine import main as measure
 
         return measure(rest)
 
-    kinds = {"ttfa": ttfa.main, "load": load.main, "engine": engine}
+    kinds = {"ttfa": ttfa.main, "load": load.main, "compare": compare.main, "engine": engine, "report": report.main}
     parser = argparse.ArgumentParser(
         prog="antiphon bench", description="Measure a server.", add_help=not argv or argv[0] not in kinds
     )
-    parser.add_argument(
-        "kind",
-        choices=kinds,
-        help="ttfa: one paced session; load: many at once; engine: each step of the embedded engine against its floor",
+    about = (
+        "ttfa: one session; load: many at once; compare: several servers in turn; engine: each step of the embedded "
+        "engine against its floor; report: a page with pictures of saved results"
     )
+    parser.add_argument("kind", choices=kinds, help=about)
     options, rest = parser.parse_known_args(argv)
     return kinds[options.kind](rest)
 

@@ -1,0 +1,56 @@
+"""`antiphon bench compare`: several Realtime servers in one run, in turn, so that the machine's moods hit all alike.
+
+Last line, JSON: `command`, `mode`, `servers`: for each name what `bench ttfa` prints; `ratios`: each server's medians
+over the first one's.
+"""
+
+import argparse
+import asyncio
+
+from benchmarks.conversation import Session, converse, options
+from benchmarks.figures import HEAD, Figures, finish, raw, row, summary
+
+
+def main(argv: list[str]) -> int:
+    """Run the benchmark; 0 if every turn was answered."""
+    parser = options("compare", "Several servers in one run, in turn.")
+    parser.add_argument(
+        "--server", action="append", required=True, metavar="NAME=URL", help="server to measure; give at least two"
+    )
+    parser.add_argument("--turns", type=int, default=5, help="counted turns of each round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each server has its turn")
+    chosen = parser.parse_args(argv)
+    pairs = [name_url.partition("=") for name_url in chosen.server]
+    if len(pairs) < 2 or not all(name and url for name, _, url in pairs):
+        parser.error("expected --server NAME=URL at least twice")
+    return asyncio.run(_compare({name: url for name, _, url in pairs}, chosen))
+
+
+async def _compare(servers: dict[str, str], chosen: argparse.Namespace) -> int:
+    held: dict[str, list[Session]] = {name: [] for name in servers}
+    for number in range(chosen.rounds):
+        for name, url in servers.items():
+            held[name].append(await converse(url, chosen, number, chosen.turns))
+    figures = {name: summary(sessions) for name, sessions in held.items()}
+    print(HEAD)
+    for name, found in figures.items():
+        print(row(name, found))
+    first = next(iter(figures.values()))
+    result = {
+        "command": "bench compare",
+        "mode": chosen.mode,
+        "servers": {n: f | {"raw": raw([t for s in held[n] for t in s.turns])} for n, f in figures.items()},
+        "ratios": {name: _ratios(found, first) for name, found in figures.items()},
+        "turns": sum(f["turns"] for f in figures.values()),
+        "answered": sum(f["answered"] for f in figures.values()),
+    }
+    return finish(result, chosen)
+
+
+def _ratios(figures: Figures, first: Figures) -> dict[str, float]:
+    clocks = ("from_commit_ms", "from_speech_ms")
+    return {
+        clock: round(figures[clock]["median"] / first[clock]["median"], 3)
+        for clock in clocks
+        if figures[clock] and first[clock]
+    }
