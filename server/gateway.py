@@ -14,8 +14,9 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 
+import clients
 from server import http_api
 from server.audio import Samples
 from server.config import LIMITS, ServerConfig
@@ -40,6 +41,7 @@ from server.turn_detection import WINDOW_SAMPLES, VoiceActivity, VoiceActivityNe
 _log = logging.getLogger("antiphon.gateway")
 _NORMAL, _POLICY, _FAILED, _OVERLOADED = 1000, 1008, 1011, 1013
 _TICK_S = 0.25
+_PAGE = Path(clients.__file__).parent / "browser" / "index.html"
 _FAREWELL_S = 1.0  # for the events that wait when a session fails
 
 
@@ -171,7 +173,7 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
 
     app = FastAPI(title="Antiphon", lifespan=lifespan)
     keys = Keys(config.api_keys, time.time)
-    metrics = Metrics()
+    metrics, page = Metrics(), _PAGE.read_text(encoding="utf-8")
     app.include_router(http_api.router(config, engine, keys))
 
     @app.exception_handler(AntiphonError)
@@ -184,6 +186,10 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
             return {"status": "ok"}
         response.status_code = 503
         return {"status": "the engine has ended"}
+
+    @app.get("/", response_class=HTMLResponse)
+    async def demo_page() -> str:
+        return page
 
     @app.get("/metrics")
     async def prometheus() -> Response:

@@ -179,3 +179,12 @@ def test_client_secrets_expire_and_open_nothing_else() -> None:
     for wrong in (secret.value, "wrong", ""):
         with pytest.raises(InvalidKey):
             keys.check(wrong)
+
+
+async def test_the_demo_page_is_served_and_needs_nothing_from_elsewhere() -> None:
+    engine = ScriptedEngine()
+    await engine.start()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(ServerConfig(), engine))) as http:
+        page = (await http.get("http://test/")).text
+    assert "<title>Antiphon</title>" in page
+    assert "https://" not in page

@@ -53,3 +53,12 @@ def test_notes_are_about_fields_that_exist() -> None:
 )
 def test_every_official_field_is_known(official: Any, ours: Any) -> None:
     assert set(official.model_fields) - set(ours.model_fields) == set()
+
+
+def test_the_browser_page_speaks_this_protocol() -> None:
+    page = (ROOT / "clients" / "browser" / "index.html").read_text()
+    sent = set(re.findall(r'send\("([a-z_.]+)"', page))
+    handled = set(re.findall(r'^  "([a-z_.]+)": \(', page, re.MULTILINE))
+    assert {"session.update", "input_audio_buffer.append", "conversation.item.truncate"} <= sent <= set(KINDS)
+    promised = {k for k, (here, _) in protocol_table.SERVER_EVENTS.items() if here == protocol_table.SUPPORTED}
+    assert {"response.output_audio.delta", "error"} <= handled <= promised
