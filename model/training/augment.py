@@ -13,7 +13,7 @@ from torch import Tensor
 
 def speed(pcm: Tensor, rng: random.Random) -> Tensor:
     """Faster and higher, or slower and lower: one of a few ratios that resample cheaply."""
-    ratio = rng.choice(((9, 10), (10, 11), (1, 1), (1, 1), (10, 9), (11, 10), (6, 5)))
+    ratio = rng.choice(((4, 5), (9, 10), (10, 11), (1, 1), (1, 1), (10, 9), (11, 10), (6, 5), (5, 4)))
     return pcm if ratio == (1, 1) else AF.resample(pcm, ratio[1], ratio[0])
 
 

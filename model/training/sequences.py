@@ -97,10 +97,17 @@ def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
         wave = torch.zeros(len(batch), longest)
         for row, (_, pcm) in enumerate(batch):
             wave[row, lead : lead + len(pcm)] = torch.from_numpy(pcm.astype(np.float32)) / 32768
-        if rng.random() > _CLEAN_SHARE:
+        clean = rng.random() < (_CLEAN_SHARE if copy == 0 else 0.0)
+        if not clean:
             wave = augment.noise(augment.speed(wave, rng), rng)
         scale = wave.shape[1] / longest
-        codes = tokenizer.encode(F.pad(wave, (0, DELAY_TOKENS * TOKEN_SAMPLES))).to(torch.int16).numpy()
+        wave = F.pad(wave, (0, DELAY_TOKENS * TOKEN_SAMPLES))
+        wave = F.pad(wave, (0, -wave.shape[1] % TOKEN_SAMPLES))
+        mel = tokenizer.log_mel(wave, tokenizer.log_mel.initial_state(len(wave)))[0]
+        if not clean:  # another throat, so that the Transformer knows what codes of strangers are like
+            mel = augment.spectrum(mel, rng)
+        latents, _ = tokenizer.quantise(mel, tokenizer.encoder.initial_state(len(wave)))
+        codes = tokenizer.fsq.codes(latents).to(torch.int16).numpy()
         for row, ((recording, pcm), tail) in enumerate(zip(batch, tails, strict=True)):
             end = (lead + len(pcm)) * scale
             length = int((end + tail) / TOKEN_SAMPLES) + DELAY_TOKENS
@@ -142,6 +149,22 @@ def encode_spoken(data: Path, speaker: Speaker) -> Path:
     return path
 
 
+def misheard(codes: list[int], rng: random.Random) -> list[int]:
+    """Codes as a stranger's voice would give them: some of them one level off in one digit."""
+    share = max(0.0, rng.uniform(-0.1, 0.3))
+    if share == 0.0:
+        return codes
+    heard = []
+    for code in codes:
+        if rng.random() < share:
+            unit = 8 ** rng.randrange(4)
+            digit = code // unit % 8
+            step = 1 if digit == 0 else -1 if digit == 7 else rng.choice((-1, 1))
+            code += step * unit
+        heard.append(code)
+    return heard
+
+
 class Sequences:
     """Draws training sequences from encoded recordings; without recordings (`data` None), typed ones only."""
 
@@ -171,7 +194,7 @@ class Sequences:
         codes, end, words = rng.choice(self.heard[line])
         sequence.given(self._c("<user>"))
         first = len(sequence.tokens)
-        for i, code in enumerate(codes):
+        for i, code in enumerate(misheard(codes, rng)):
             sequence.given(self.layout.heard_start + code)
             sequence.targets[-1] = IS_OVER if i >= end + _OVER_AFTER_TOKENS else GOES_ON
         for word, at in zip(line.split(), words, strict=False):
