@@ -61,7 +61,7 @@ def test_a_whole_surrogate_pair_is_text() -> None:
 
 
 @UNTIMED
-@given(kind=st.sampled_from(sorted(client_events._KINDS)), fields=st.dictionaries(st.sampled_from(FIELDS), JSON))
+@given(kind=st.sampled_from(sorted(client_events.KINDS)), fields=st.dictionaries(st.sampled_from(FIELDS), JSON))
 def test_any_json_is_an_event_or_a_client_error(kind: str, fields: dict[str, Any]) -> None:
     with suppress(ClientError):
         assert _read_and_check(json.dumps({"type": kind, **fields})).type == kind
