@@ -1,13 +1,15 @@
 """Stock clients, unmodified, against the gateway: they hold a conversation and none of their own checks complains.
 
-Each speaks three turns, gets a function call and answers it, interrupts an answer, and cuts it where it was heard. The
-engine is scripted, so that all of that happens every time; `test_stock_clients_embedded` has the real one.
+Each speaks three turns, gets a function call and answers it, interrupts an answer, and cuts it where it was heard. It
+does so twice: with a scripted engine, so that all of that happens every time, and with the real one and the embedded
+model, which decides for itself whether to call the function.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from fastapi import FastAPI
 from clients import sound
 from server.config import ServerConfig
 from server.engine.messages import SPOKEN_HZ, AudioDelta, FunctionCall, Respond, ResponseDone, TextDelta, Usage
+from server.engine.remote import RemoteEngine
 from server.gateway import create_app
 from tests.scripted_engine import ScriptedEngine
 
@@ -62,9 +65,27 @@ async def serve(app: FastAPI) -> AsyncIterator[int]:
         await task
 
 
-def serving() -> AbstractAsyncContextManager[int]:
-    """The gateway with an engine that calls functions."""
-    return serve(create_app(ServerConfig(), CallingEngine()))
+@dataclass(frozen=True)
+class Server:
+    """The gateway with one of the engines."""
+
+    scripted: bool
+
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for an answer before the next question, which interrupts it."""
+        return 0.0 if self.scripted else 4.0
+
+    def serving(self) -> AbstractAsyncContextManager[int]:
+        """The server on a free port."""
+        config = ServerConfig()
+        engine = CallingEngine() if self.scripted else RemoteEngine(config.model_dir, config.engine, 1)
+        return serve(create_app(config, engine))
+
+
+@pytest.fixture(params=["scripted", "embedded"])
+def server(request: pytest.FixtureRequest) -> Server:
+    return Server(request.param == "scripted")
 
 
 async def speak(pcm: np.ndarray, push: Callable[[bytes], Any], silence_ms: int = 1500) -> None:
@@ -78,7 +99,7 @@ async def speak(pcm: np.ndarray, push: Callable[[bytes], Any], silence_ms: int =
 
 
 @pytest.mark.filterwarnings("default")
-async def test_openai_agents_sdk() -> None:
+async def test_openai_agents_sdk(server: Server) -> None:
     pytest.importorskip("agents")
     from agents import function_tool
     from agents.realtime import RealtimeAgent, RealtimeRunner
@@ -97,13 +118,14 @@ async def test_openai_agents_sdk() -> None:
     )
     seen: list[str] = []
     raw: list[str] = []
-    async with serving() as port:
+    async with server.serving() as port:
         url = f"ws://127.0.0.1:{port}/v1/realtime?model=antiphon-nano"
         async with await runner.run(model_config={"url": url, "api_key": "none"}) as session:
 
             async def converse() -> None:
                 for pcm in TURNS:
                     await speak(pcm, session.send_audio)
+                    await asyncio.sleep(server.patience_s)
                 await asyncio.sleep(0.5)
                 await session.interrupt()
                 await asyncio.sleep(0.3)
@@ -116,15 +138,16 @@ async def test_openai_agents_sdk() -> None:
                     if event.type == "raw_model_event":
                         raw.append(event.data.type)
             await talking
-    assert called == [("kitchen", True)]
     assert "error" not in seen
     assert not {"error", "exception"} & set(raw)
-    assert seen.count("audio_end") >= 3
-    assert "audio_interrupted" in seen
+    assert seen.count("audio_end") >= (3 if server.scripted else 1)
+    if server.scripted:
+        assert called == [("kitchen", True)]
+        assert "audio_interrupted" in seen
 
 
 @pytest.mark.filterwarnings("default")
-async def test_livekit_agents() -> None:
+async def test_livekit_agents(server: Server) -> None:
     pytest.importorskip("livekit.plugins.openai")
     import aiohttp
     from livekit import rtc
@@ -150,7 +173,7 @@ async def test_livekit_agents() -> None:
 
     errors: list[Any] = []
     kinds: list[str] = []
-    async with serving() as port, aiohttp.ClientSession() as http:
+    async with server.serving() as port, aiohttp.ClientSession() as http:
         model = openai.realtime.RealtimeModel(
             base_url=f"http://127.0.0.1:{port}/v1", api_key="none", http_session=http, turn_detection=ServerVad(**VAD)
         )
@@ -168,6 +191,11 @@ async def test_livekit_agents() -> None:
                     session.push_audio(rtc.AudioFrame(data, 24_000, 1, len(data) // 2))
 
                 await speak(TURNS[0], push)
+                if not server.scripted:
+                    await take(await generations.get())
+                    reply = await take(await session.generate_reply())
+                    assert reply
+                    return
                 [call] = await take(await generations.get())
                 assert (call.name, call.arguments) == ("set_light", '{"room": "kitchen", "on": true}')
                 context = session.chat_ctx.copy()
@@ -194,7 +222,7 @@ async def test_livekit_agents() -> None:
 
 
 @pytest.mark.filterwarnings("default")
-async def test_pipecat() -> None:
+async def test_pipecat(server: Server) -> None:
     pytest.importorskip("pipecat.services.openai.realtime.llm")
     from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
     from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
@@ -221,7 +249,7 @@ async def test_pipecat() -> None:
         called.append(params.arguments)
         await params.result_callback({"ok": True})
 
-    async with serving() as port:
+    async with server.serving() as port:
         heard = events.AudioInput(
             turn_detection=events.TurnDetection(silence_duration_ms=600), transcription=events.InputAudioTranscription()
         )
@@ -253,19 +281,21 @@ async def test_pipecat() -> None:
 
             for pcm in TURNS:
                 await speak(pcm, push)
+                await asyncio.sleep(server.patience_s)
             await asyncio.sleep(1)
             await task.cancel()
             await running
-    assert called == [{"room": "kitchen", "on": True}]
     assert not [f for f in frames if isinstance(f, ErrorFrame)]
-    assert sum(isinstance(f, TTSAudioRawFrame) for f in frames) >= 3 * 20
+    assert sum(isinstance(f, TTSAudioRawFrame) for f in frames) >= (3 * 20 if server.scripted else 3)
+    if server.scripted:
+        assert called == [{"room": "kitchen", "on": True}]
 
 
-async def test_openai_python() -> None:
+async def test_openai_python(server: Server) -> None:
     from openai import AsyncOpenAI
 
     kinds: list[str] = []
-    async with serving() as port:
+    async with server.serving() as port:
         client = AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
         async with client.realtime.connect(model="antiphon-nano") as connection:
             await connection.session.update(
@@ -297,11 +327,13 @@ async def test_openai_python() -> None:
                     await speak(pcm, lambda data: connection.input_audio_buffer.append(audio=_base64(data)), 0)
                     await connection.input_audio_buffer.commit()
                     await turn()
-                await connection.conversation.item.truncate(item_id=item_id, content_index=0, audio_end_ms=500)
+                await connection.conversation.item.truncate(item_id=item_id, content_index=0, audio_end_ms=80)
                 await turn()
         await client.close()
-    assert "response.function_call_arguments.done" in kinds
+    assert kinds.count("response.done") >= 4
     assert "conversation.item.truncated" in kinds
+    if server.scripted:
+        assert "response.function_call_arguments.done" in kinds
 
 
 def _base64(data: bytes) -> str:
@@ -314,20 +346,21 @@ JAVASCRIPT = Path(__file__).parent / "js"
 
 
 @pytest.mark.skipif(not (JAVASCRIPT / "node_modules").exists(), reason="`make test-js` installs its packages")
-async def test_openai_agents_sdk_for_javascript(tmp_path: Path) -> None:
+async def test_openai_agents_sdk_for_javascript(server: Server, tmp_path: Path) -> None:
     files = []
     for i, pcm in enumerate(TURNS):
         (tmp_path / f"{i}.raw").write_bytes(pcm.tobytes())
         files.append(str(tmp_path / f"{i}.raw"))
-    async with serving() as port, asyncio.timeout(90):
+    async with server.serving() as port, asyncio.timeout(90):
         url = f"ws://127.0.0.1:{port}/v1/realtime?model=antiphon-nano"
         node = await asyncio.create_subprocess_exec(
-            "node", "stock.mjs", url, *files, cwd=JAVASCRIPT, stdout=asyncio.subprocess.PIPE
+            "node", "stock.mjs", url, str(server.patience_s), *files, cwd=JAVASCRIPT, stdout=asyncio.subprocess.PIPE
         )
         output, _ = await node.communicate()
     seen = json.loads(output.decode().splitlines()[-1])
     assert seen["errors"] == []
     assert "error" not in seen["kinds"]
-    assert seen["calls"] == [["kitchen", True]]
-    assert seen["responses"] >= 4
-    assert seen["audio"] > 3 * SPOKEN_HZ
+    assert seen["responses"] >= (4 if server.scripted else 3)
+    assert seen["audio"] > SPOKEN_HZ
+    if server.scripted:
+        assert seen["calls"] == [["kitchen", True]]

@@ -1,10 +1,10 @@
-// Holds a conversation with the OpenAI Agents SDK for JavaScript: node stock.mjs URL QUESTION.raw...
+// Holds a conversation with the OpenAI Agents SDK for JavaScript: node stock.mjs URL PATIENCE_S QUESTION.raw...
 // Each question is raw PCM16 at 24 kHz. Prints one line of JSON: what the SDK's own session saw.
 import { readFileSync } from "node:fs";
 import { RealtimeAgent, RealtimeSession, tool } from "@openai/agents/realtime";
 import { z } from "zod";
 
-const [url, ...questions] = process.argv.slice(2);
+const [url, patienceS, ...questions] = process.argv.slice(2);
 const seen = { calls: [], errors: [], audio: 0, interrupted: 0, responses: 0, kinds: {} };
 
 const setLight = tool({
@@ -45,6 +45,7 @@ async function speak(pcm) {
 await session.connect({ apiKey: "none", url });
 for (const path of questions) {
   await speak(Buffer.concat([readFileSync(path), Buffer.alloc(2 * 24 * 1500)]));
+  await sleep(1000 * Number(patienceS));
 }
 await sleep(500);
 session.interrupt();
