@@ -140,7 +140,6 @@ def voice_loss(
 def train(data: Path, run_folder: Path, speaker: Speaker, steps: int, seed: int = 0) -> Speaker:
     """Fine-tune the speaker's recogniser into the spoken tokenizer and train the detokenizer with it."""
     torch.manual_seed(seed)
-    rng = random.Random(seed)
     pitch = pitch_of(data)
     recordings = [
         (pcm[LEAD_CUT_SAMPLES:], pitch[i], phones.phone_ids(r.text))
@@ -149,7 +148,7 @@ def train(data: Path, run_folder: Path, speaker: Speaker, steps: int, seed: int 
     hours = sum(len(p) for p, _, _ in recordings) / corpus.SPOKEN_HZ / 3600
     settings = {"recordings": len(recordings), "audio_hours": hours, "seed": seed}
     run = Run(run_folder, speaker, steps, 2e-3, settings, matrices=[p for p in speaker.parameters() if p.ndim == 2])
-    source = _batches(recordings, rng)
+    source = _batches(recordings, random.Random(f"{seed} {run.step}"))
     for _ in run.steps():
         loss, parts = voice_loss(speaker, *next(source))
         run.update(loss, parts)

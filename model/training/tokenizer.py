@@ -185,11 +185,11 @@ def recogniser_loss(net: Recogniser, clean: Tensor, mel: Tensor, batch: Batch) -
 def train(data: Path, run_folder: Path, net: Recogniser, steps: int, seed: int = 0) -> Recogniser:
     """Train `net` on the `heard` recordings under `data`."""
     torch.manual_seed(seed)
-    rng = random.Random(seed)
     examples = [Example.of(r, pcm) for r, pcm in corpus.load(data / "heard")]
     hours = sum(len(e.pcm) for e in examples) / corpus.HEARD_HZ / 3600
     settings = {"recordings": len(examples), "audio_hours": hours, "seed": seed}
     run = Run(run_folder, net, steps, 2e-3, settings, matrices=[p for p in net.parameters() if p.ndim == 2])
+    rng = random.Random(f"{seed} {run.step}")
     source = batches(examples, rng)
     log_mel = net.tokenizer.log_mel
     for _ in run.steps():

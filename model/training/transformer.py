@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
 
 from model.audio_tokenizer import FSQ
 from model.layout import TokenLayout
@@ -151,6 +152,16 @@ def batches(sequences: Sequences, rng: random.Random, mix: dict[str, float]) -> 
             yield tokens, targets, words
 
 
+class _Drawn(IterableDataset[tuple[Tensor, ...]]):
+    """Batches, drawn in a process of their own: putting them together takes a fifth of the time of learning them."""
+
+    def __init__(self, sequences: Sequences, rng: random.Random, mix: dict[str, float]) -> None:
+        self._source = (sequences, rng, mix)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        return batches(*self._source)
+
+
 def train(
     run_folder: Path,
     learner: Learner,
@@ -161,12 +172,12 @@ def train(
     seed: int = 0,
 ) -> Learner:
     """Train `learner` for `steps` batches of `mix`."""
-    rng = random.Random(seed)
     torch.manual_seed(seed)
     settings = {"mix": mix, "seed": seed, "batch_tokens": _BATCH_TOKENS}
     matrices = [p for p in learner.transformer.model["layers"].parameters() if p.ndim == 2]
     run = Run(run_folder, learner, steps, learning_rate, settings, matrices=matrices)
-    source = batches(sequences, rng, mix)
+    rng = random.Random(f"{seed} {run.step}")  # a run that goes on must not draw again what it has learnt from
+    source = iter(DataLoader(_Drawn(sequences, rng, mix), batch_size=None, num_workers=1, prefetch_factor=16))
     for _ in run.steps():
         batch = next(source)
         with mixed_precision():
