@@ -22,6 +22,7 @@ from server.engine.conversation import Answer, Conversation, Item
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
     FRAME_MS,
+    SPOKEN_HZ,
     AddText,
     AudioDelta,
     Cancel,
@@ -53,6 +54,7 @@ from server.errors import AntiphonError, EngineFull
 
 _FIRST_CODES = FLUSH_TOKENS  # the fewest codes that give any sound
 _NEXT_CODES = 4
+_AHEAD_S = 0.25  # a listener who has less than this left to hear gets every code at once
 _OPEN_TURN = ""  # id of the user item until it is committed
 
 
@@ -67,6 +69,7 @@ class Voice:
     speed: float = 1.0
     stretched: torch.Tensor | None = None
     """Where a voice of another speed than 1 goes on, see `AudioDetokenizer.stretch`."""
+    first_sent_s: float = 0.0
     sent_samples: int = 0
     produced_samples: int = 0
 
@@ -456,12 +459,19 @@ class SpeechEngine:
             if session.voice is None or session.answer is None:
                 continue
             new = len(session.voice.codes) - session.voice.done_codes
-            if new and (session.voice.flushed or new >= (_NEXT_CODES if session.voice.done_codes else _FIRST_CODES)):
+            if new and (session.voice.flushed or new >= self._codes_wanted(session.voice)):
                 # Voices of another speed are each in another place between two frames: they go alone.
                 alone = "" if session.voice.speed == 1.0 else session.answer.request.response_id
                 groups.setdefault((new, alone), []).append(session)
         for sessions in groups.values():
             self._detokenise(sessions)
+
+    def _codes_wanted(self, voice: Voice) -> int:
+        """How many new codes are worth a call of the detokenizer."""
+        if voice.done_codes == 0:
+            return _FIRST_CODES
+        ahead_s = voice.sent_samples / SPOKEN_HZ - (self.clock() - voice.first_sent_s)
+        return _NEXT_CODES if ahead_s > _AHEAD_S else 1
 
     @torch.inference_mode()
     def _detokenise(self, sessions: list[Session]) -> None:
@@ -488,6 +498,7 @@ class SpeechEngine:
             if answer is None:
                 continue
             if len(piece):
+                voice.first_sent_s = voice.first_sent_s or self.clock()
                 answer.timings_ms.setdefault("first_audio", 1000 * (self.clock() - answer.asked_at_s))
                 session_id, response_id = session.conversation.session_id, answer.request.response_id
                 self._events.append(AudioDelta(session_id, response_id, piece.numpy().tobytes()))
