@@ -17,7 +17,7 @@ const setLight = tool({
   },
 });
 
-const agent = new RealtimeAgent({ name: "Test", instructions: "Be kind.", tools: [setLight] });
+const agent = new RealtimeAgent({ name: "Test", instructions: "Be kind.", tools: Number(patienceS) ? [] : [setLight] });
 const session = new RealtimeSession(agent, {
   transport: "websocket",
   model: "antiphon-nano",
