@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from clients import sound
-from clients.local_server import local_server
+from clients.local_server import serving
 from clients.realtime import RealtimeClient, Turn
 
 _TRANSCRIPTION = {"transcription": {"model": "antiphon-nano"}}
@@ -24,11 +24,10 @@ def main(argv: list[str]) -> int:
 
 
 async def _demo(out: Path, url: str | None) -> int:
-    if url is not None:
-        return await _ask_all(out, url)
-    print("Starting a server with the embedded model …", flush=True)
-    async with local_server() as own:
-        return await _ask_all(out, own)
+    if url is None:
+        print("Starting a server with the embedded model …", flush=True)
+    async with serving(url) as reached:
+        return await _ask_all(out, reached)
 
 
 async def _ask_all(out: Path, url: str) -> int:

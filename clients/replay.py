@@ -92,11 +92,13 @@ async def _replay(lines: list[dict[str, Any]], options: argparse.Namespace) -> i
         wanted, answered = len(_responses(then)), asyncio.Event()
 
         async def listen() -> None:
+            ended = 0
             while True:
                 event = await client.receive()
                 now.append(event)
                 ids.see(event)
-                if len(_responses(now)) >= wanted:
+                ended += event["type"] == "response.done"
+                if ended >= wanted:
                     answered.set()
 
         listening = asyncio.create_task(listen())

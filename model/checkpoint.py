@@ -118,8 +118,16 @@ def load(folder: Path) -> SpeechModel:
     )
 
 
+def save_weights(path: Path, network: nn.Module) -> None:
+    """Weights as 16-bit floats, which is what they are worth."""
+    tensors = {
+        k: (v.to(torch.float16) if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()
+    }
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
 def save(folder: Path, model: SpeechModel) -> None:
-    """Write a model directory; weights as 16-bit floats, which is what they are worth."""
+    """Write a model directory."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(model.transformer.config.to_json(), indent=1) + "\n")
     described = {
@@ -136,8 +144,4 @@ def save(folder: Path, model: SpeechModel) -> None:
         ("audio_tokenizer", model.tokenizer),
         ("audio_detokenizer", model.detokenizer),
     ):
-        tensors = {
-            k: (v.to(torch.float16) if v.is_floating_point() else v).contiguous()
-            for k, v in network.state_dict().items()
-        }
-        save_file(tensors, folder / f"{name}.safetensors", metadata={"format": "pt"})
+        save_weights(folder / f"{name}.safetensors", network)

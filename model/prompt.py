@@ -16,15 +16,15 @@ class Tool:
     description: str
 
     @classmethod
-    def from_schema(cls, name: str, description: str, parameters: dict[str, Any]) -> "Tool":
+    def from_schema(cls, name: str, description: str | None, parameters: dict[str, Any] | None) -> "Tool":
         """From a JSON schema; an enum becomes its values, anything unknown a string."""
-        properties = parameters.get("properties")
+        properties = (parameters or {}).get("properties")
         arguments = []
         for argument, schema in properties.items() if isinstance(properties, dict) else ():
             schema = schema if isinstance(schema, dict) else {}
             kind = "|".join(map(str, schema["enum"])) if schema.get("enum") else str(schema.get("type", "string"))
             arguments.append((argument, "number" if kind == "integer" else kind))
-        return cls(name, tuple(arguments), description)
+        return cls(name, tuple(arguments), description or "")
 
     def text(self) -> str:
         return f"{self.name}({', '.join(f'{n}: {t}' for n, t in self.arguments)}) {self.description}".strip()

@@ -1,5 +1,7 @@
 """Audio on the wire: PCM16 at 24 kHz and G.711 at 8 kHz, resampled to and from what the engine uses. No I/O."""
 
+import base64
+import binascii
 from collections.abc import Callable
 
 import numpy as np
@@ -39,6 +41,14 @@ def _nearest(table: Samples) -> NDArray[np.uint8]:
 
 TO_LINEAR = {ULAW: _ulaw_to_linear(), ALAW: _alaw_to_linear()}
 FROM_LINEAR = {name: _nearest(table) for name, table in TO_LINEAR.items()}
+
+
+def from_base64(text: str, where: str) -> bytes:
+    """The bytes of a field of a client. Raises `ClientError`."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ClientError(f"expected base64 in {where}: {error}", "invalid_value", where) from error
 
 
 def decode(data: bytes, audio_format: str) -> Samples:

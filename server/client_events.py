@@ -1,7 +1,5 @@
 """Client events: from the text of a WebSocket frame to a checked event. No I/O and no state."""
 
-import base64
-import binascii
 import json
 import math
 import re
@@ -9,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.audio import from_base64
 from server.config import LIMITS
 from server.errors import ClientError
 from server.session_config import ResponseConfig, parse
@@ -150,7 +149,4 @@ def audio_bytes(event: Append) -> bytes:
             "string_above_max_length",
             "audio",
         )
-    try:
-        return base64.b64decode(event.audio, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ClientError(f"expected base64 in audio: {error}", "invalid_value", "audio") from error
+    return from_base64(event.audio, "audio")

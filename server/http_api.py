@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import json
 import time
 from collections.abc import AsyncIterator
@@ -13,7 +12,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from pydantic import BaseModel, Field
 
 from model.prompt import Tool, call_text, system_text
-from server import sound_files
+from server import sound_files, usage
+from server.audio import from_base64
 from server.config import LIMITS, ServerConfig
 from server.engine.interface import SpeechEngine
 from server.engine.messages import HEARD_HZ, AudioDelta, FunctionCall, ResponseDone, TextDelta, TranscriptDone, Usage
@@ -106,7 +106,7 @@ def router(config: ServerConfig, engine: SpeechEngine, keys: Keys) -> APIRouter:
         done = await _transcribe(engine, pcm)
         if response_format == "text":
             return PlainTextResponse(done.text + "\n")
-        shown: Wire = {"text": done.text, "usage": _transcription_usage(done)}
+        shown: Wire = {"text": done.text, "usage": usage.of_transcript(done)}
         if response_format == "verbose_json":
             shown |= {"task": "transcribe", "language": "english", "duration": len(pcm) / 2 / HEARD_HZ, "segments": []}
         return JSONResponse(shown)
@@ -170,17 +170,10 @@ async def _transcript_events(engine: SpeechEngine, pcm: bytes) -> AsyncIterator[
         talk.hear(pcm)
         async for event in talk.transcript():
             if isinstance(event, TranscriptDone):
-                usage = _transcription_usage(event)
-                yield _event({"type": "transcript.text.done", "text": event.text, "usage": usage})
+                used = usage.of_transcript(event)
+                yield _event({"type": "transcript.text.done", "text": event.text, "usage": used})
             else:
                 yield _event({"type": "transcript.text.delta", "delta": event.text})
-
-
-def _transcription_usage(done: TranscriptDone) -> Wire:
-    total = done.audio_tokens + done.text_tokens
-    details = {"audio_tokens": done.audio_tokens, "text_tokens": 0}
-    counts = {"input_tokens": done.audio_tokens, "output_tokens": done.text_tokens, "total_tokens": total}
-    return {"type": "tokens", **counts, "input_token_details": details}
 
 
 # --- reading aloud -------------------------------------------------------------------------------------------------
@@ -201,12 +194,7 @@ async def _speech_events(engine: SpeechEngine, text: str) -> AsyncIterator[str]:
             if isinstance(event, AudioDelta):
                 yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(event.pcm).decode()})
             elif isinstance(event, ResponseDone):
-                yield _event({"type": "speech.audio.done", "usage": _counts(event.usage)})
-
-
-def _counts(usage: Usage) -> Wire:
-    read, said = usage.input_text + usage.input_audio, usage.output_text + usage.output_audio
-    return {"input_tokens": read, "output_tokens": said, "total_tokens": read + said}
+                yield _event({"type": "speech.audio.done", "usage": usage.counts(event.usage)})
 
 
 # --- chat ----------------------------------------------------------------------------------------------------------
@@ -239,10 +227,7 @@ def _prepare(message: Wire, index: int) -> Prepared:
             case {"type": "text", "text": str(text)}:
                 texts.append(text)
             case {"type": "input_audio", "input_audio": {"data": str(data), **rest}}:
-                try:
-                    raw = base64.b64decode(data, validate=True)
-                except (binascii.Error, ValueError) as error:
-                    raise ClientError(f"expected base64 in {here}: {error}", "invalid_value", here) from error
+                raw = from_base64(data, here)
                 sound += sound_files.read(raw, 24_000 if rest.get("format") == "pcm16" else None)
             case _:
                 kind = part.get("type") if isinstance(part, dict) else part
@@ -263,7 +248,7 @@ class Chat:
     def _tell(self, talk: Exchange) -> str:
         """Everything that was said so far; returns how functions may be called."""
         functions = [t["function"] for t in self._request.tools if t.get("type") == "function"]
-        tools = [Tool.from_schema(f["name"], f.get("description") or "", f.get("parameters") or {}) for f in functions]
+        tools = [Tool.from_schema(f["name"], f.get("description"), f.get("parameters")) for f in functions]
         said = list(self._prepared)
         instructions = said.pop(0)[1] if said and said[0][0] == "system" else ""
         talk.instruct(system_text(instructions, tools))
@@ -288,7 +273,7 @@ class Chat:
 
     async def completion(self) -> Wire:
         """The whole answer."""
-        text, pcm, calls, usage, reason = "", b"", [], Usage(), "stop"
+        text, pcm, calls, used, reason = "", b"", [], Usage(), "stop"
         async for event in self._answer():
             match event:
                 case TextDelta():
@@ -298,7 +283,7 @@ class Chat:
                 case FunctionCall():
                     calls.append(_tool_call(event))
                 case ResponseDone():
-                    usage, reason = event.usage, "length" if event.status == "incomplete" else "stop"
+                    used, reason = event.usage, "length" if event.status == "incomplete" else "stop"
         message: Wire = {"role": "assistant", "content": None if self._speak or calls else text, "refusal": None}
         if calls:
             message["tool_calls"], reason = calls, "tool_calls"
@@ -312,7 +297,7 @@ class Chat:
                 "expires_at": self._common["created"] + LIMITS.session_s,
             }
         choice = {"index": 0, "message": message, "finish_reason": reason, "logprobs": None}
-        return self._common | {"object": "chat.completion", "choices": [choice], "usage": _chat_usage(usage)}
+        return self._common | {"object": "chat.completion", "choices": [choice], "usage": _chat_usage(used)}
 
     def _chunk(self, delta: Wire, reason: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
@@ -343,14 +328,11 @@ def _tool_call(call: FunctionCall) -> Wire:
     return {"id": new_id("call"), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def _chat_usage(usage: Usage) -> Wire:
-    read, said = usage.input_text + usage.input_audio, usage.output_text + usage.output_audio
+def _chat_usage(used: Usage) -> Wire:
     return {
-        "prompt_tokens": read,
-        "completion_tokens": said,
-        "total_tokens": read + said,
-        "prompt_tokens_details": {
-            "audio_tokens": usage.input_audio, "cached_tokens": usage.cached_text + usage.cached_audio,
-        },
-        "completion_tokens_details": {"audio_tokens": usage.output_audio},
-    }  # fmt: skip
+        "prompt_tokens": used.input_tokens,
+        "completion_tokens": used.output_tokens,
+        "total_tokens": used.input_tokens + used.output_tokens,
+        "prompt_tokens_details": {"audio_tokens": used.input_audio, "cached_tokens": used.cached_tokens},
+        "completion_tokens_details": {"audio_tokens": used.output_audio},
+    }

@@ -1,7 +1,6 @@
 """The items of a conversation as the wire shows them: their order, their checks, their audio. No I/O, no torch."""
 
 import base64
-import binascii
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -211,7 +210,7 @@ def _message(wire: Wire, where: str) -> NewItem:
             if not part.get("audio") and isinstance(part.get("transcript"), str):
                 texts.append(part["transcript"])
             else:
-                sound = (sound or b"") + _sound(part, here)
+                sound = (sound or b"") + audio.from_base64(_field(part, "audio", str, here), f"{here}.audio")
         else:
             texts.append(_field(part, "text", str, here))
     if sound is not None and texts:
@@ -220,10 +219,3 @@ def _message(wire: Wire, where: str) -> NewItem:
         bare = [{"type": "input_audio", "transcript": None}]
         return NewItem(wire | {"content": bare}, "user", pcm=sound)
     return NewItem(wire, str(role), " ".join(texts))
-
-
-def _sound(part: Wire, where: str) -> bytes:
-    try:
-        return base64.b64decode(_field(part, "audio", str, where), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ClientError(f"expected base64 in {where}.audio: {error}", "invalid_value", f"{where}.audio") from error

@@ -43,7 +43,7 @@ class Keys:
         secret = self._secrets.get(key)
         if secret is not None and secret.expires_at > self._unix_time():
             return secret.session
-        if key.startswith(_SECRET) and secret is not None:
+        if secret is not None:
             raise InvalidKey("expected a client secret that has not expired")
         if self._api_keys and not any(hmac.compare_digest(key.encode(), k.encode()) for k in self._api_keys):
             raise InvalidKey("expected a valid API key")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from server import audio
+from server import audio, usage
 from server.engine.messages import SPOKEN_HZ, Usage
 from server.ids import new_id
 from server.session_config import ResponseConfig, SessionConfig
@@ -168,23 +168,11 @@ class Response:
         if self._item is not None and self._item["type"] == "message":
             self._close_message(status)
         output = [] if self._item is None else [dict(self._item)]
-        self._wire |= {"status": status, "status_details": details, "output": output, "usage": self._usage()}
+        self._wire |= {
+            "status": status,
+            "status_details": details,
+            "output": output,
+            "usage": usage.of_response(self.usage),
+        }
         # An extra field, which stock clients ignore: how long each stage took.
         self._emit("response.done", response=dict(self._wire) | {"timings_ms": self.timings_ms})
-
-    def _usage(self) -> Wire:
-        used = self.usage
-        cached = {"text_tokens": used.cached_text, "audio_tokens": used.cached_audio, "image_tokens": 0}
-        return {
-            "total_tokens": used.input_text + used.input_audio + used.output_text + used.output_audio,
-            "input_tokens": used.input_text + used.input_audio,
-            "output_tokens": used.output_text + used.output_audio,
-            "input_token_details": {
-                "text_tokens": used.input_text,
-                "audio_tokens": used.input_audio,
-                "image_tokens": 0,
-                "cached_tokens": used.cached_text + used.cached_audio,
-                "cached_tokens_details": cached,
-            },
-            "output_token_details": {"text_tokens": used.output_text, "audio_tokens": used.output_audio},
-        }

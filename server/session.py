@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from model.prompt import Tool, system_text
-from server import audio, client_events, items
+from server import audio, client_events, items, usage
 from server.audio import Samples
 from server.client_events import ClientEvent
 from server.config import LIMITS
@@ -380,19 +380,12 @@ class Session:
             return
         item.wire["content"][0]["transcript"] = event.text
         if self.config.audio.input.transcription is not None:
-            usage = {
-                "type": "tokens",
-                "input_tokens": event.audio_tokens,
-                "output_tokens": event.text_tokens,
-                "total_tokens": event.audio_tokens + event.text_tokens,
-                "input_token_details": {"audio_tokens": event.audio_tokens, "text_tokens": 0},
-            }
             self._emit(
                 "conversation.item.input_audio_transcription.completed",
                 item_id=event.item_id,
                 content_index=0,
                 transcript=event.text,
-                usage=usage,
+                usage=usage.of_transcript(event),
             )
 
     # --- responses -------------------------------------------------------------------------------------------------
@@ -479,8 +472,8 @@ class Session:
         if response is None:
             return
         match event:
-            case ResponseBegun(usage=usage):
-                response.usage = usage
+            case ResponseBegun():
+                response.usage = event.usage
             case TextDelta(text=text, tokens=tokens):
                 response.usage = replace(response.usage, output_text=response.usage.output_text + tokens)
                 response.text_delta(text)
@@ -556,9 +549,7 @@ def _failure(code: str, message: str) -> Wire:
 def _system_text(instructions: str, tools: Tools) -> str:
     """What the model reads of a session's instructions and function tools."""
     functions = [t for t in tools if isinstance(t, FunctionTool)]
-    return system_text(
-        instructions, [Tool.from_schema(t.name, t.description or "", t.parameters or {}) for t in functions]
-    )
+    return system_text(instructions, [Tool.from_schema(t.name, t.description, t.parameters) for t in functions])
 
 
 def _calls(choice: str | ChosenTool, tools: Tools) -> str:

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from model.audio_detokenizer import AudioDetokenizerConfig
 from model.audio_tokenizer import AudioTokenizerConfig
-from model.checkpoint import EMBEDDED, SpeechModel, load, save
+from model.checkpoint import EMBEDDED, SpeechModel, load, save, save_weights
 from model.evaluation import main as evaluate
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
@@ -92,8 +92,7 @@ class Pipeline:
         if self.start:
             net.detokenizer.load_state_dict(self.start.detokenizer.state_dict())
         if self.start_folder and (self.start_folder / VOICE_ENCODER).exists():
-            weights = {k: v.float() for k, v in load_file(self.start_folder / VOICE_ENCODER).items()}
-            net.recogniser.tokenizer.load_state_dict(weights)
+            net.recogniser.tokenizer.load_state_dict(load_file(self.start_folder / VOICE_ENCODER))
         speaker.train(self.data, self.runs / "speaker", net, self.recipe.speaker_steps)
         draw_curves(self.runs / "speaker", "spoken codes and detokenizer")
 
@@ -136,9 +135,7 @@ class Pipeline:
             target.name, self.layout, self._text(), learner.export(), self._recogniser().tokenizer, voice.detokenizer
         )
         save(target, model)
-        encoder = voice.recogniser.tokenizer.state_dict()
-        halved = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in encoder.items()}
-        save_file(halved, target / VOICE_ENCODER, metadata={"format": "pt"})
+        save_weights(target / VOICE_ENCODER, voice.recogniser.tokenizer)
 
     def _text(self) -> TextTokenizer:
         """The text tokenizer: that of the model to begin with, or one made from the texts of the training."""

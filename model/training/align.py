@@ -74,9 +74,7 @@ def _align_shard(job: tuple[Path, Recogniser]) -> None:
     for first in range(0, len(todo), _BATCH):
         batch = todo[first : first + _BATCH]
         longest = max(rows[i].samples for i in batch) + (DELAY + 1) * TOKEN_SAMPLES
-        wave = torch.zeros(len(batch), longest + -longest % TOKEN_SAMPLES)
-        for row, i in enumerate(batch):
-            wave[row, : rows[i].samples] = torch.from_numpy(pairs[i][1].astype(np.float32)) / 32768
+        wave = corpus.padded([pairs[i][1] for i in batch], longest + -longest % TOKEN_SAMPLES)
         mel = log_mel(wave, log_mel.initial_state(len(batch)))[0]
         read = recogniser.read(recogniser.quantise(mel))[1].sounds[:, DELAY * FRAMES_PER_TOKEN :].numpy()
         for row, i in enumerate(batch):

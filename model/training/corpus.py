@@ -149,6 +149,14 @@ def make(folder: Path, lines: list[Line], processes: int) -> None:
     progress.close()
 
 
+def padded(recordings: list[np.ndarray], samples: int, lead: int = 0) -> torch.Tensor:
+    """int16 recordings as rows of [B, samples] in [-1, 1], silence before (`lead` samples) and behind."""
+    wave = torch.zeros(len(recordings), samples)
+    for row, pcm in enumerate(recordings):
+        wave[row, lead : lead + len(pcm)] = torch.from_numpy(pcm.astype(np.float32)) / 32768
+    return wave
+
+
 def load_shard(index: Path) -> Iterator[tuple[Recording, np.ndarray]]:
     """The recordings of one shard, as int16 views on the mapped file."""
     pcm = np.memmap(index.with_suffix(".i16"), dtype=np.int16, mode="r")

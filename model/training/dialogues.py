@@ -8,9 +8,7 @@ from dataclasses import replace
 
 from model.training import facts, tools
 from model.training.skills import SINGLE, any_single
-from model.training.turns import HELDOUT, TRAIN, Dialogue, Turn, normalise, number_words, sentence, wordings
-
-SPLITS = (TRAIN, HELDOUT)
+from model.training.turns import Dialogue, Turn, normalise, number_words, sentence, wordings
 
 # --- remembering ---------------------------------------------------------------------------------------------------
 

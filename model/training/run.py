@@ -21,6 +21,16 @@ def mixed_precision() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=supported)
 
 
+def by_length(lengths: Sequence[float], budget: float) -> list[list[int]]:
+    """Indices of things of similar length, together; a group padded to its longest stays within `budget`."""
+    groups: list[list[int]] = [[]]
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if groups[-1] and lengths[i] * (len(groups[-1]) + 1) > budget:
+            groups.append([])
+        groups[-1].append(i)
+    return groups
+
+
 class Run:
     """A resumable loop over steps.
 

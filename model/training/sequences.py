@@ -94,9 +94,7 @@ def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
         lead = int(HEARD_HZ * rng.uniform(0, 0.4))
         tails = [int(HEARD_HZ * rng.uniform(0.1, 0.8)) for _ in batch]
         longest = max(len(pcm) for _, pcm in batch) + lead + max(tails)
-        wave = torch.zeros(len(batch), longest)
-        for row, (_, pcm) in enumerate(batch):
-            wave[row, lead : lead + len(pcm)] = torch.from_numpy(pcm.astype(np.float32)) / 32768
+        wave = corpus.padded([pcm for _, pcm in batch], longest, lead)
         clean = rng.random() < (_CLEAN_SHARE if copy == 0 else 0.0)
         if not clean:
             wave = augment.noise(augment.speed(wave, rng), rng)

@@ -24,7 +24,7 @@ from model.audio_detokenizer import (
 from model.audio_detokenizer import TOKEN_SAMPLES as SPOKEN_TOKEN_SAMPLES
 from model.audio_tokenizer import TOKEN_SAMPLES as HEARD_TOKEN_SAMPLES
 from model.training import corpus, phones
-from model.training.run import Run, mixed_precision
+from model.training.run import Run, by_length, mixed_precision
 from model.training.tokenizer import Recogniser, ctc
 
 # The spoken codes are moved earlier by so much: code t has heard the sound up to frame t + 2.
@@ -89,12 +89,7 @@ def _batches(
     recordings: list[tuple[np.ndarray, np.ndarray, tuple[int, ...]]], rng: random.Random
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, list[tuple[int, ...]]]]:
     """Endless batches: 24 kHz audio [B, 960 T], f0 [B, 4 T], valid tokens [B], phones."""
-    order = sorted(range(len(recordings)), key=lambda i: len(recordings[i][0]))
-    groups: list[list[int]] = [[]]
-    for i in order:
-        if groups[-1] and len(recordings[i][0]) / corpus.SPOKEN_HZ * (len(groups[-1]) + 1) > _BATCH_SECONDS:
-            groups.append([])
-        groups[-1].append(i)
+    groups = by_length([len(pcm) / corpus.SPOKEN_HZ for pcm, _, _ in recordings], _BATCH_SECONDS)
     while True:
         rng.shuffle(groups)
         for group in groups:

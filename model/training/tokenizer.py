@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from model.audio_tokenizer import TOKEN_SAMPLES, AudioTokenizer, AudioTokenizerConfig
 from model.streaming import ConvNeXtBlock, Stack
 from model.training import augment, corpus, phones
-from model.training.run import Run, mixed_precision
+from model.training.run import Run, by_length, mixed_precision
 
 FRAMES_PER_TOKEN = 2  # phones are read at 50 Hz, so that two may share a code
 FRAME_SAMPLES = TOKEN_SAMPLES // FRAMES_PER_TOKEN
@@ -137,22 +137,13 @@ class Batch:
 
 def batches(examples: list[Example], rng: random.Random) -> Iterator[Batch]:
     """Endless batches of similar length."""
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i].pcm))
-    groups: list[list[int]] = [[]]
-    for i in order:
-        longest = len(examples[i].pcm) / corpus.HEARD_HZ
-        if groups[-1] and longest * (len(groups[-1]) + 1) > _BATCH_SECONDS:
-            groups.append([])
-        groups[-1].append(i)
+    groups = by_length([len(e.pcm) / corpus.HEARD_HZ for e in examples], _BATCH_SECONDS)
     while True:
         rng.shuffle(groups)
         for group in groups:
             lead = int(corpus.HEARD_HZ * rng.uniform(0.0, 0.3))
             longest = max(len(examples[i].pcm) for i in group) + lead + int(_TAIL_S * corpus.HEARD_HZ)
-            pcm = torch.zeros(len(group), longest)
-            for row, i in enumerate(group):
-                samples = examples[i].pcm
-                pcm[row, lead : lead + len(samples)] = torch.from_numpy(samples.astype(np.float32)) / 32768
+            pcm = corpus.padded([examples[i].pcm for i in group], longest, lead)
             pcm = augment.speed(pcm, rng)
             scale = pcm.shape[1] / longest
             used = [(len(examples[i].pcm) + lead) * scale + _TAIL_S * corpus.HEARD_HZ for i in group]

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from model.audio_tokenizer import FSQ
 from model.layout import TokenLayout
-from model.training.run import Run, mixed_precision
-from model.training.sequences import GOES_ON, IS_OVER, SPEECH, TEXT, Sequence, Sequences
+from model.training.run import Run, by_length, mixed_precision
+from model.training.sequences import GOES_ON, IS_OVER, SPEECH, TEXT, Sequences
 from model.transformer import SpeechTransformer, TransformerConfig
 
 _LEVELS = (8, 8, 8, 8)
@@ -134,14 +134,11 @@ class Learner(nn.Module):
 def batches(sequences: Sequences, rng: random.Random, mix: dict[str, float]) -> Iterator[tuple[Tensor, ...]]:
     """Endless batches of similar length: tokens, targets and words [B, T]."""
     while True:
-        pool = sorted((sequences.draw(rng, mix) for _ in range(160)), key=lambda s: len(s.tokens))
-        groups: list[list[Sequence]] = [[]]
-        for sequence in pool:
-            if groups[-1] and len(sequence.tokens) * (len(groups[-1]) + 1) > _BATCH_TOKENS:
-                groups.append([])
-            groups[-1].append(sequence)
+        pool = [sequences.draw(rng, mix) for _ in range(160)]
+        groups = by_length([len(s.tokens) for s in pool], _BATCH_TOKENS)
         rng.shuffle(groups)
-        for group in groups:
+        for chosen in groups:
+            group = [pool[i] for i in chosen]
             width = max(len(s.tokens) for s in group)
             tokens, targets, words = (torch.full((len(group), width), filler) for filler in (0, 0, -1))
             for row, sequence in enumerate(group):

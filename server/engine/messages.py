@@ -181,6 +181,18 @@ class Usage:
     output_text: int = 0
     output_audio: int = 0
 
+    @property
+    def input_tokens(self) -> int:
+        return self.input_text + self.input_audio
+
+    @property
+    def cached_tokens(self) -> int:
+        return self.cached_text + self.cached_audio
+
+    @property
+    def output_tokens(self) -> int:
+        return self.output_text + self.output_audio
+
 
 @dataclass(frozen=True, slots=True)
 class TurnProbability:
