@@ -28,7 +28,7 @@ class AudioTokenizerConfig:
     """Sizes of the encoder."""
 
     channels: int = 256
-    blocks: int = 6
+    blocks: int = 8
     kernel: int = 9
     expansion: int = 3
     levels: tuple[int, ...] = (8, 8, 8, 8)
@@ -110,6 +110,19 @@ class AudioTokenizer(nn.Module):
         # Unit variance per dimension: without it the latents run into the ends of the scale and all codes collapse.
         self.latent_norm = nn.BatchNorm1d(len(config.levels), affine=False, momentum=0.02)
         self.fsq = FSQ(config.levels)
+
+    def grow_from(self, weights: dict[str, Tensor]) -> None:
+        """Take the weights of a tokenizer with as many blocks or fewer; blocks it lacks begin by changing nothing.
+
+        Raises `ValueError` if it has more.
+        """
+        loaded = self.load_state_dict(weights, strict=False)
+        if loaded.unexpected_keys:
+            raise ValueError(f"expected at most {self.config.blocks} blocks, found {loaded.unexpected_keys[0]}")
+        with torch.no_grad():
+            for name in loaded.missing_keys:
+                if name.endswith(".scale"):
+                    self.get_parameter(name).zero_()
 
     def initial_state(self, batch: int) -> State:
         return self.log_mel.initial_state(batch) + self.encoder.initial_state(batch)

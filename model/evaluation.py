@@ -23,6 +23,7 @@ import torchaudio.functional as AF
 from tqdm import tqdm
 
 from model.checkpoint import EMBEDDED, load
+from model.prompt import call_text
 from model.training import dialogues, voices
 from model.training.corpus import HEARD_HZ, SPOKEN_HZ, Line, speak
 from model.training.dialogues import BASIC, SKILLS
@@ -32,10 +33,12 @@ from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
     AddText,
     AudioDelta,
+    CallDelta,
+    Calls,
     CloseSession,
     CommitTurn,
     Event,
-    FunctionCall,
+    Function,
     Hear,
     OpenSession,
     Respond,
@@ -145,7 +148,7 @@ def converse(engine: SpeechEngine, questions: list[Question], temperature: float
             _respond(engine, names[i], f"a{k}", questions[i], temperature)
         events, seconds = _until_done(engine, {names[i] for i in now})
         spent_s += seconds
-        calls = {i: [e for e in events[names[i]] if isinstance(e, FunctionCall)] for i in now}
+        calls = {i: _call(events[names[i]]) for i in now}
         called = [i for i in now if calls[i]]
         for i in called:
             result = questions[i].dialogue.turns[k].result or "{}"
@@ -160,7 +163,7 @@ def converse(engine: SpeechEngine, questions: list[Question], temperature: float
                     questions[i].dialogue.turns[k],
                     next(e.text for e in turn_events if isinstance(e, TranscriptDone)),
                     "".join(e.text for e in turn_events if isinstance(e, TextDelta)),
-                    f"{calls[i][0].name} {calls[i][0].arguments}" if calls[i] else "",
+                    calls[i],
                     [e for e in turn_events if isinstance(e, ResponseDone)][-1].status == "completed",
                     b"".join(e.pcm for e in turn_events if isinstance(e, AudioDelta)),
                 )
@@ -171,8 +174,15 @@ def converse(engine: SpeechEngine, questions: list[Question], temperature: float
 
 
 def _respond(engine: SpeechEngine, name: str, item: str, question: Question, temperature: float) -> None:
-    calls = "auto" if question.dialogue.tools else "none"
+    functions = tuple(Function(t.name, json.dumps(t.schema())) for t in question.dialogue.tools)
+    calls = Calls(functions) if functions else None
     engine.receive(Respond(name, item, item, max_tokens=_MAX_TOKENS, temperature=temperature, calls=calls))
+
+
+def _call(events: list[Event]) -> str:
+    """The function call among the events of an answer, as `Turn.call` writes it; empty if there is none."""
+    deltas = [e for e in events if isinstance(e, CallDelta)]
+    return call_text(deltas[0].name, "".join(e.arguments for e in deltas)) if deltas else ""
 
 
 def _groups(questions: list[Question], size: int) -> Iterator[list[Question]]:

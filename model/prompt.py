@@ -3,6 +3,7 @@ the server share; plain strings, no torch.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,11 @@ class Tool:
             arguments.append((argument, "number" if kind == "integer" else kind))
         return cls(name, tuple(arguments), description or "")
 
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of the arguments; all are required."""
+        kinds = {n: {"enum": t.split("|")} if "|" in t else {"type": t} for n, t in self.arguments}
+        return {"type": "object", "properties": kinds, "required": list(kinds)}
+
     def text(self) -> str:
         return f"{self.name}({', '.join(f'{n}: {t}' for n, t in self.arguments)}) {self.description}".strip()
 
@@ -36,15 +42,22 @@ def system_text(instructions: str, tools: list[Tool]) -> str:
     return f"{instructions} {listed}".strip()
 
 
+# JSON as `json.dumps` writes it, which is how training wrote it.
+_JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+def call_grammar(functions: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    """The calls of these functions (name, JSON schema of the arguments), as a grammar of llguidance.
+
+    Without a word on further arguments a schema admits none. The blank before the name is the text tokenizer's.
+    """
+    rules = []
+    for i, (name, schema) in enumerate(functions):
+        closed = {"type": "object", "additionalProperties": False, **schema, "x-guidance": _JSON_STYLE}
+        rules.append(f"call{i}: {json.dumps(f' {name} ')} %json {json.dumps(closed)}")
+    return "\n".join([f"start: {' | '.join(f'call{i}' for i in range(len(rules)))}", *rules])
+
+
 def call_text(name: str, arguments: str) -> str:
     """A call as the model writes it: the name, then JSON."""
     return f"{name} {arguments}"
-
-
-def read_call(text: str) -> tuple[str, str]:
-    """(name, JSON of the arguments) of a call. Raises ValueError if it is none."""
-    name, _, arguments = text.strip().partition(" ")
-    value = json.loads(arguments)
-    if not name or not isinstance(value, dict):
-        raise ValueError(f"expected a name and a JSON object, got {text!r}")
-    return name, json.dumps(value)

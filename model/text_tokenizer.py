@@ -1,5 +1,6 @@
 """Text -> text pieces and back: byte-level BPE, so that any text encodes. Knows nothing about audio."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,6 +39,12 @@ class TextTokenizer:
 
     def save(self, path: Path) -> None:
         self._tokenizer.save(str(path))
+
+    def json_without_prefix(self) -> str:
+        """`tokenizer.json` for whoever encodes the middle of a text: no blank is put in front."""
+        described = json.loads(self._tokenizer.to_str())
+        described["pre_tokenizer"]["add_prefix_space"] = False
+        return json.dumps(described)
 
     def encode(self, text: str) -> list[int]:
         """Piece ids; control tokens written out in the text are only text."""

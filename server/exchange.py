@@ -7,11 +7,12 @@ from server.engine.interface import SpeechEngine
 from server.engine.messages import (
     AddText,
     AudioDelta,
+    CallDelta,
+    Calls,
     CloseSession,
     Command,
     CommitTurn,
     Event,
-    FunctionCall,
     Hear,
     OpenSession,
     Respond,
@@ -66,17 +67,29 @@ class Exchange:
                     return
 
     async def answer(
-        self, speak: bool, calls: str = "none", max_tokens: int | None = None, script: str | None = None
-    ) -> AsyncIterator[TextDelta | AudioDelta | FunctionCall | ResponseDone]:
+        self,
+        speak: bool,
+        calls: Calls | None = None,
+        max_tokens: int | None = None,
+        script: str | None = None,
+        speed: float = 1.0,
+    ) -> AsyncIterator[TextDelta | AudioDelta | CallDelta | ResponseDone]:
         """The answer, to its `ResponseDone`. `script`: the text to be read aloud instead of an answer."""
         response_id = new_id("resp")
         self._send(
             Respond(
-                self.id, response_id, new_id("item"), speak=speak, calls=calls, max_tokens=max_tokens, script=script
+                self.id,
+                response_id,
+                new_id("item"),
+                speak=speak,
+                speed=speed,
+                calls=calls,
+                max_tokens=max_tokens,
+                script=script,
             )
         )
         async for event in self._events():
-            if isinstance(event, TextDelta | AudioDelta | FunctionCall | ResponseDone):
+            if isinstance(event, TextDelta | AudioDelta | CallDelta | ResponseDone):
                 yield event
                 if isinstance(event, ResponseDone):
                     return

@@ -16,12 +16,21 @@ from server import sound_files, usage
 from server.audio import from_base64
 from server.config import LIMITS, ServerConfig
 from server.engine.interface import SpeechEngine
-from server.engine.messages import HEARD_HZ, AudioDelta, FunctionCall, ResponseDone, TextDelta, TranscriptDone, Usage
+from server.engine.messages import (
+    HEARD_HZ,
+    AudioDelta,
+    CallDelta,
+    ResponseDone,
+    TextDelta,
+    TranscriptDone,
+    Usage,
+)
 from server.errors import ClientError, SessionLost
 from server.exchange import Exchange, exchange
+from server.functions import calls, functions
 from server.ids import new_id
 from server.keys import Keys
-from server.session_config import SessionConfig, updated
+from server.session_config import FunctionName, SessionConfig, updated
 
 Wire = dict[str, Any]
 _OWNER = "antiphon"
@@ -40,7 +49,7 @@ class SecretRequest(BaseModel):
 
 
 class SpeechRequest(BaseModel):
-    """Body of `POST /v1/audio/speech`. There is one voice; `voice`, `instructions` and `speed` are accepted."""
+    """Body of `POST /v1/audio/speech`. There is one voice, with one manner: `voice` and `instructions` are accepted."""
 
     model: str | None = None
     input: str = Field(min_length=1, max_length=4096)
@@ -56,6 +65,28 @@ class ChatAudio(BaseModel):
     format: Literal["wav", "mp3", "flac", "opus", "pcm16", "pcm"] = "wav"
 
 
+class ChatFunction(BaseModel):
+    name: FunctionName
+    description: str | None = None
+    parameters: Wire | None = None
+
+
+class ChatTool(BaseModel):
+    type: Literal["function"]
+    function: ChatFunction
+
+
+class ChosenFunction(BaseModel):
+    name: str
+
+
+class ChatChoice(BaseModel):
+    """`tool_choice`: this function and no other."""
+
+    type: Literal["function"]
+    function: ChosenFunction
+
+
 class ChatRequest(BaseModel):
     """Body of `POST /v1/chat/completions`; parameters that this model does not have are accepted and ignored."""
 
@@ -66,8 +97,8 @@ class ChatRequest(BaseModel):
     stream: bool = False
     max_completion_tokens: int | None = Field(default=None, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
-    tools: list[Wire] = []
-    tool_choice: str | Wire = "auto"
+    tools: list[ChatTool] = []
+    tool_choice: Literal["auto", "none", "required"] | ChatChoice = "auto"
 
 
 def router(config: ServerConfig, engine: SpeechEngine, keys: Keys) -> APIRouter:
@@ -114,12 +145,12 @@ def router(config: ServerConfig, engine: SpeechEngine, keys: Keys) -> APIRouter:
     @made.post("/audio/speech", response_model=None)
     async def speech(request: SpeechRequest) -> Response:
         if request.stream_format == "sse":
-            return StreamingResponse(_speech_events(engine, request.input), media_type="text/event-stream")
+            return StreamingResponse(_speech_events(engine, request), media_type="text/event-stream")
         if request.response_format in ("pcm", "wav"):
             header = sound_files.wav_header() if request.response_format == "wav" else b""
             media_type = "audio/wav" if request.response_format == "wav" else sound_files.PCM_MEDIA_TYPE
-            return StreamingResponse(_spoken(engine, request.input, header), media_type=media_type)
-        pcm = b"".join([piece async for piece in _spoken(engine, request.input)])
+            return StreamingResponse(_spoken(engine, request, header), media_type=media_type)
+        pcm = b"".join([piece async for piece in _spoken(engine, request)])
         data = await asyncio.to_thread(sound_files.write, pcm, request.response_format)
         return Response(data, media_type=sound_files.FORMATS[request.response_format].media_type)
 
@@ -179,18 +210,18 @@ async def _transcript_events(engine: SpeechEngine, pcm: bytes) -> AsyncIterator[
 # --- reading aloud -------------------------------------------------------------------------------------------------
 
 
-async def _spoken(engine: SpeechEngine, text: str, header: bytes = b"") -> AsyncIterator[bytes]:
+async def _spoken(engine: SpeechEngine, request: SpeechRequest, header: bytes = b"") -> AsyncIterator[bytes]:
     if header:
         yield header
     async with exchange(engine) as talk:
-        async for event in talk.answer(speak=True, script=text):
+        async for event in talk.answer(speak=True, script=request.input, speed=request.speed):
             if isinstance(event, AudioDelta):
                 yield event.pcm
 
 
-async def _speech_events(engine: SpeechEngine, text: str) -> AsyncIterator[str]:
+async def _speech_events(engine: SpeechEngine, request: SpeechRequest) -> AsyncIterator[str]:
     async with exchange(engine) as talk:
-        async for event in talk.answer(speak=True, script=text):
+        async for event in talk.answer(speak=True, script=request.input, speed=request.speed):
             if isinstance(event, AudioDelta):
                 yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(event.pcm).decode()})
             elif isinstance(event, ResponseDone):
@@ -243,12 +274,16 @@ class Chat:
     def __init__(self, engine: SpeechEngine, model: str, request: ChatRequest, prepared: list[Prepared]) -> None:
         self._engine, self._request, self._prepared = engine, request, prepared
         self._speak = "audio" in request.modalities
+        self._functions = [t.function for t in request.tools]
+        declared = functions([(f.name, f.parameters) for f in self._functions], "tools")
+        choice = request.tool_choice
+        only = choice.function.name if isinstance(choice, ChatChoice) else None
+        self._calls = calls("required" if isinstance(choice, ChatChoice) else choice, declared, only)
         self._common: Wire = {"id": new_id("chatcmpl"), "created": int(time.time()), "model": model}
 
-    def _tell(self, talk: Exchange) -> str:
-        """Everything that was said so far; returns how functions may be called."""
-        functions = [t["function"] for t in self._request.tools if t.get("type") == "function"]
-        tools = [Tool.from_schema(f["name"], f.get("description"), f.get("parameters")) for f in functions]
+    def _tell(self, talk: Exchange) -> None:
+        """Everything that was said so far."""
+        tools = [Tool.from_schema(f.name, f.description, f.parameters) for f in self._functions]
         said = list(self._prepared)
         instructions = said.pop(0)[1] if said and said[0][0] == "system" else ""
         talk.instruct(system_text(instructions, tools))
@@ -257,36 +292,33 @@ class Chat:
                 talk.say(role, text)
             if sound is not None:
                 talk.hear(sound)
-        choice = self._request.tool_choice
-        if isinstance(choice, dict):
-            return f"={choice.get('function', {}).get('name')}"
-        return choice if tools else "none"
 
-    async def _answer(self) -> AsyncIterator[TextDelta | AudioDelta | FunctionCall | ResponseDone]:
+    async def _answer(self) -> AsyncIterator[TextDelta | AudioDelta | CallDelta | ResponseDone]:
         limit = self._request.max_completion_tokens or self._request.max_tokens
         async with exchange(self._engine) as talk:
-            calls = self._tell(talk)
-            async for event in talk.answer(self._speak, calls, limit):
+            self._tell(talk)
+            async for event in talk.answer(self._speak, self._calls, limit):
                 yield event
                 if isinstance(event, ResponseDone) and event.status == "failed":
                     raise SessionLost(event.error or "the engine could not answer")
 
     async def completion(self) -> Wire:
         """The whole answer."""
-        text, pcm, calls, used, reason = "", b"", [], Usage(), "stop"
+        text, pcm, call, used, reason = "", b"", None, Usage(), "stop"
         async for event in self._answer():
             match event:
                 case TextDelta():
                     text += event.text
                 case AudioDelta():
                     pcm += event.pcm
-                case FunctionCall():
-                    calls.append(_tool_call(event))
+                case CallDelta():
+                    call = call or _tool_call(event.name)
+                    call["function"]["arguments"] += event.arguments
                 case ResponseDone():
                     used, reason = event.usage, "length" if event.status == "incomplete" else "stop"
-        message: Wire = {"role": "assistant", "content": None if self._speak or calls else text, "refusal": None}
-        if calls:
-            message["tool_calls"], reason = calls, "tool_calls"
+        message: Wire = {"role": "assistant", "content": None if self._speak or call else text, "refusal": None}
+        if call:
+            message["tool_calls"], reason = [call], "tool_calls"
         elif self._speak:
             name = "pcm" if self._request.audio.format == "pcm16" else self._request.audio.format
             data = await asyncio.to_thread(sound_files.write, pcm, name)
@@ -316,16 +348,20 @@ class Chat:
                 case AudioDelta():
                     data = base64.b64encode(event.pcm).decode()
                     yield self._chunk({"audio": {"id": audio_id, "data": data}})
-                case FunctionCall():
-                    reason = "tool_calls"
-                    yield self._chunk({"tool_calls": [_tool_call(event) | {"index": 0}]})
+                case CallDelta():
+                    if reason != "tool_calls":
+                        reason = "tool_calls"
+                        yield self._chunk({"tool_calls": [_tool_call(event.name) | {"index": 0}]})
+                    more = {"index": 0, "function": {"arguments": event.arguments}}
+                    yield self._chunk({"tool_calls": [more]})
                 case ResponseDone():
                     yield self._chunk({}, "length" if event.status == "incomplete" else reason)
         yield "data: [DONE]\n\n"
 
 
-def _tool_call(call: FunctionCall) -> Wire:
-    return {"id": new_id("call"), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+def _tool_call(name: str) -> Wire:
+    """A call whose arguments are still to come."""
+    return {"id": new_id("call"), "type": "function", "function": {"name": name, "arguments": ""}}
 
 
 def _chat_usage(used: Usage) -> Wire:

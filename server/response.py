@@ -29,7 +29,7 @@ ORDER: dict[str, frozenset[str]] = {
     "output_audio_transcript.done": frozenset({"content_part.done"}),
     "output_text.done": frozenset({"content_part.done"}),
     "content_part.done": frozenset({"output_item.done"}),
-    "function_call_arguments.delta": frozenset({"function_call_arguments.done"}),
+    "function_call_arguments.delta": frozenset({"function_call_arguments.delta", "function_call_arguments.done"}),
     "function_call_arguments.done": frozenset({"output_item.done"}),
     "output_item.done": frozenset({"done"}),
     "done": frozenset(),
@@ -37,7 +37,7 @@ ORDER: dict[str, frozenset[str]] = {
 
 
 class Response:
-    """Say what happened, in order: `begin`, then deltas or a function call, then `finish`.
+    """Say what happened, in order: `begin`, then deltas of a message or of a function call, then `finish`.
 
     `opened` is told of the item as soon as there is one: with tools, not before the model has chosen what to do.
     """
@@ -150,16 +150,22 @@ class Response:
 
     # --- a function call -------------------------------------------------------------------------------------------
 
-    def call(self, name: str, arguments: str) -> None:
-        """The answer is a function call."""
-        call_id = new_id("call")
-        self._open({"type": "function_call", "call_id": call_id, "name": name, "arguments": ""})
+    def call_delta(self, name: str, arguments: str) -> None:
+        """More of the arguments of a function call; it begins with the first of them."""
+        if self._item is None:
+            self._open({"type": "function_call", "call_id": new_id("call"), "name": name, "arguments": ""})
         assert self._item is not None
-        place = {"response_id": self.id, "item_id": self.item_id, "output_index": 0, "call_id": call_id}
-        self._emit("response.function_call_arguments.delta", **place, delta=arguments)
+        self._item["arguments"] += arguments
+        self._emit("response.function_call_arguments.delta", **self._call_place(self._item), delta=arguments)
+
+    def _call_place(self, item: Wire) -> Wire:
+        return {"response_id": self.id, "item_id": self.item_id, "output_index": 0, "call_id": item["call_id"]}
+
+    def _close_call(self, item: Wire, complete: bool) -> None:
+        place = self._call_place(item)
+        name, arguments = item["name"], item["arguments"]
         self._emit("response.function_call_arguments.done", **place, name=name, arguments=arguments)
-        self._item["arguments"] = arguments
-        self._close(True)
+        self._close(complete)
 
     # --- the end ---------------------------------------------------------------------------------------------------
 
@@ -167,6 +173,8 @@ class Response:
         """Everything from the last delta on."""
         if self._item is not None and self._item["type"] == "message":
             self._close_message(status)
+        elif self._item is not None:
+            self._close_call(self._item, status == "completed")
         output = [] if self._item is None else [dict(self._item)]
         self._wire |= {
             "status": status,

@@ -20,6 +20,8 @@ from server.engine.messages import (
     SPOKEN_HZ,
     AddText,
     AudioDelta,
+    CallDelta,
+    Calls,
     Cancel,
     Command,
     CommitTurn,
@@ -27,7 +29,7 @@ from server.engine.messages import (
     DeleteItem,
     DropTurn,
     Event,
-    FunctionCall,
+    Function,
     Hear,
     Respond,
     ResponseBegun,
@@ -42,6 +44,7 @@ from server.engine.messages import (
     TurnProbability,
 )
 from server.errors import AntiphonError, ClientError, wire_error
+from server.functions import calls, functions
 from server.ids import new_id
 from server.input_audio import BYTES_PER_MS, InputAudio
 from server.items import Item, Items
@@ -150,7 +153,7 @@ class Session:
                 self._transcribed(event)
             case SessionFailed():
                 self._failed(event)
-            case ResponseBegun() | TextDelta() | FunctionCall() | AudioDelta() | ResponseDone():
+            case ResponseBegun() | TextDelta() | CallDelta() | AudioDelta() | ResponseDone():
                 self._response_event(event)
         return self._take()
 
@@ -233,6 +236,8 @@ class Session:
                 "invalid_value",
                 "session.type",
             )
+        if config.tools != self.config.tools:
+            _functions(config.tools, "session.tools")
         self._input.configure(config.audio.input)
         old, self.config = self.config, config
         self._instruct(old)
@@ -413,7 +418,7 @@ class Session:
                 "response.conversation",
             )
         tools = self.config.tools if request.tools is None else request.tools
-        calls = _calls(request.tool_choice or self.config.tool_choice, tools)
+        allowed = _calls(request.tool_choice or self.config.tool_choice, tools, "response.tools")
         context = self._context(request) if detached else None
         conversation_id = None if detached else self.conversation_id
         response = Response(request, self.config, self._emit, self._opened, conversation_id)
@@ -422,7 +427,7 @@ class Session:
             self._detached[response.id] = response
         else:
             self._response, self._idle_from_s = response, None
-        if calls == "none":
+        if allowed is None:
             response.open_message()
         instructions = None
         if request.instructions is not None or request.tools is not None:
@@ -437,7 +442,7 @@ class Session:
                 speed=self.config.audio.output.speed,
                 max_tokens=response.max_tokens,
                 instructions=instructions,
-                calls=calls,
+                calls=allowed,
                 context=context,
             )
         )
@@ -465,7 +470,7 @@ class Session:
         self._items.add(Item(wire, speed=self.config.audio.output.speed))
         return self._items.before(wire["id"])
 
-    def _response_event(self, event: ResponseBegun | TextDelta | FunctionCall | AudioDelta | ResponseDone) -> None:
+    def _response_event(self, event: ResponseBegun | TextDelta | CallDelta | AudioDelta | ResponseDone) -> None:
         response = self._response
         if response is None or event.response_id != response.id:
             response = self._detached.get(event.response_id)
@@ -477,8 +482,8 @@ class Session:
             case TextDelta(text=text, tokens=tokens):
                 response.usage = replace(response.usage, output_text=response.usage.output_text + tokens)
                 response.text_delta(text)
-            case FunctionCall(name=name, arguments=arguments):
-                response.call(name, arguments)
+            case CallDelta(name=name, arguments=arguments):
+                response.call_delta(name, arguments)
             case AudioDelta(pcm=pcm):
                 self._audio_was_sent = True
                 frames = len(pcm) * 1000 // (2 * SPOKEN_HZ * FRAME_MS)
@@ -552,18 +557,16 @@ def _system_text(instructions: str, tools: Tools) -> str:
     return system_text(instructions, [Tool.from_schema(t.name, t.description, t.parameters) for t in functions])
 
 
-def _calls(choice: str | ChosenTool, tools: Tools) -> str:
-    """`tool_choice` as the engine reads it, see `Respond.calls`. Raises `ClientError`."""
-    names = [t.name for t in tools if isinstance(t, FunctionTool)]
+def _functions(tools: Tools, param: str) -> tuple[Function, ...]:
+    """The function tools among `tools`. Raises `ClientError`."""
+    return functions([(t.name, t.parameters) for t in tools if isinstance(t, FunctionTool)], param)
+
+
+def _calls(choice: str | ChosenTool, tools: Tools, param: str) -> Calls | None:
+    """What `tool_choice` allows of `tools`. Raises `ClientError`."""
     if isinstance(choice, ChosenTool):
-        if choice.name not in names:
-            raise ClientError(
-                f"expected tool_choice.name to be one of the tools {names}, got {choice.name!r}",
-                "invalid_value",
-                "tool_choice.name",
-            )
-        return f"={choice.name}"
-    return choice if names else "none"
+        return calls("required", _functions(tools, param), choice.name)
+    return calls(choice, _functions(tools, param))
 
 
 def _truncation(session_id: str, config: SessionConfig) -> SetTruncation:

@@ -1,5 +1,6 @@
 """The speech engine beyond plain answers, on a small random model: function calls, detached answers, items anywhere."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -9,11 +10,13 @@ from server.engine import worker
 from server.engine.messages import (
     AddText,
     AudioDelta,
+    CallDelta,
+    Calls,
     Cancel,
     CloseSession,
     Context,
     Event,
-    FunctionCall,
+    Function,
     OpenSession,
     Respond,
     ResponseBegun,
@@ -61,34 +64,72 @@ def _kinds(events: list[Event]) -> list[str]:
     return [type(e).__name__ for e in events]
 
 
+LIGHT = Function("set_light", '{"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}')
+
+
+def _arguments(events: list[Event]) -> str:
+    return "".join(e.arguments for e in events if isinstance(e, CallDelta))
+
+
 def test_the_model_may_call_a_function_instead_of_answering(
     engine: SpeechEngine, say: Callable[[list[int]], None]
 ) -> None:
     said = _call(engine, 'set_light {"on": true}')
     say(said)
-    engine.receive(Respond("a", "r", "x", calls="auto"))
+    engine.receive(Respond("a", "r", "x", calls=Calls((LIGHT,))))
     events = _run(engine)
-    assert _kinds(events) == ["ResponseBegun", "FunctionCall", "ResponseDone"]
-    assert isinstance(events[1], FunctionCall)
-    assert (events[1].name, events[1].arguments) == ("set_light", '{"on": true}')
+    kinds = _kinds(events)
+    assert (kinds[0], set(kinds[1:-1]), kinds[-1]) == ("ResponseBegun", {"CallDelta"}, "ResponseDone")
+    assert len(kinds) > 4  # piece by piece
+    assert {e.name for e in events if isinstance(e, CallDelta)} == {"set_light"}
+    assert _arguments(events) == '{"on": true}'
     assert _tokens(engine)[-len(said) :] == said
     engine.receive(AddText("a", "out", "result", '{"ok": true}'))
     assert engine.model.layout.control("<result>") in _tokens(engine)
 
 
-def test_a_call_that_is_no_json_fails_the_answer(engine: SpeechEngine, say: Callable[[list[int]], None]) -> None:
-    say(_call(engine, "set_light maybe"))
-    engine.receive(Respond("a", "r", "x", calls="required"))
-    done = _run(engine)[-1]
+NAMES = ("Ada", 'the "big" one', "")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_the_model_is_inclined_to_its_call_fits_the_schema(engine: SpeechEngine, seed: int) -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "name": {"enum": NAMES},
+            "level": {"type": "integer", "minimum": 1, "maximum": 99},
+            "on": {"type": "boolean"},
+            "days": {"type": "array", "items": {"enum": ["mon", "tue"]}, "minItems": 1, "maxItems": 2},
+        },
+        "required": ["name", "level", "on", "days"],
+    }
+    functions = (Function("paint", json.dumps(schema)), Function("halt"))
+    engine.receive(Respond("a", "r", "x", calls=Calls(functions, required=True), temperature=1.5, seed=seed))
+    events = _run(engine)
+    done = events[-1]
     assert isinstance(done, ResponseDone)
-    assert (done.status, "set_light maybe" in (done.error or "")) == ("failed", True)
+    assert done.status == "completed"
+    [name] = {e.name for e in events if isinstance(e, CallDelta)}
+    arguments = json.loads(_arguments(events))
+    if name == "halt":
+        assert arguments == {}
+        return
+    assert name == "paint"
+    assert list(arguments) == ["name", "level", "on", "days"]
+    assert arguments["name"] in NAMES
+    assert arguments["level"] in range(1, 100)
+    assert isinstance(arguments["on"], bool)
+    assert set(arguments["days"]) <= {"mon", "tue"}
 
 
-def test_a_named_function_is_called_by_its_name(engine: SpeechEngine, say: Callable[[list[int]], None]) -> None:
-    say([*engine.model.text.encode("{}"), engine.model.layout.control("<end>")])
-    engine.receive(Respond("a", "r", "x", calls="=set_light"))
-    [call] = [e for e in _run(engine) if isinstance(e, FunctionCall)]
-    assert (call.name, call.arguments) == ("set_light", "{}")
+def test_a_call_that_is_cut_off_is_incomplete(engine: SpeechEngine, say: Callable[[list[int]], None]) -> None:
+    say(_call(engine, 'set_light {"on": true}'))
+    engine.receive(Respond("a", "r", "x", calls=Calls((LIGHT,)), max_tokens=9))
+    events = _run(engine)
+    done = events[-1]
+    assert isinstance(done, ResponseDone)
+    assert done.status == "incomplete"
+    assert '{"on": true}'.startswith(_arguments(events))
 
 
 def test_the_model_may_answer_although_there_are_functions(
@@ -96,7 +137,7 @@ def test_the_model_may_answer_although_there_are_functions(
 ) -> None:
     layout = engine.model.layout
     say([layout.control("<text>"), *engine.model.text.encode("few words"), layout.control("<end>")])
-    engine.receive(Respond("a", "r", "x", speak=False, calls="auto"))
+    engine.receive(Respond("a", "r", "x", speak=False, calls=Calls((LIGHT,))))
     assert "".join(e.text for e in _run(engine) if isinstance(e, TextDelta)) == "few words"
 
 

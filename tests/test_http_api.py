@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from server.config import ServerConfig
-from server.engine.messages import AddText, FunctionCall, Hear, Respond, ResponseDone, SetInstructions
+from server.engine.messages import AddText, CallDelta, Hear, Respond, ResponseDone, SetInstructions
 from server.errors import InvalidKey
 from server.gateway import create_app
 from server.keys import Keys
@@ -131,7 +131,8 @@ async def test_chat_in_sound() -> None:
 async def test_chat_may_call_functions() -> None:
     class Calling(ScriptedEngine):
         def _answer(self, request: Respond) -> None:
-            self.say(FunctionCall(request.session_id, request.response_id, "set_light", '{"on": true}'))
+            for piece in ('{"on": ', "true}"):
+                self.say(CallDelta(request.session_id, request.response_id, "set_light", piece))
             self.say(ResponseDone(request.session_id, request.response_id, "completed"))
 
     function = {"name": "set_light", "parameters": {"type": "object", "properties": {"on": {"type": "boolean"}}}}

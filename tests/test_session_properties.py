@@ -13,10 +13,10 @@ import pytest
 
 from server.engine.messages import (
     AudioDelta,
+    CallDelta,
     Cancel,
     Command,
     CommitTurn,
-    FunctionCall,
     Respond,
     ResponseBegun,
     ResponseDone,
@@ -133,8 +133,9 @@ class World:
         request = self.running[response_id]
         if self.rng.random() < 0.3:
             self.note(self.session.engine_event(ResponseBegun("s", response_id, Usage(1, 1))))
-        if response_id not in self.speaking and request.calls != "none" and self.rng.random() < 0.5:
-            self.note(self.session.engine_event(FunctionCall("s", response_id, "f", "{}")))
+        if response_id not in self.speaking and request.calls and self.rng.random() < 0.5:
+            for piece in ("{", "}"):
+                self.note(self.session.engine_event(CallDelta("s", response_id, "f", piece)))
         elif self.rng.random() < 0.7:
             self.speaking.add(response_id)
             self.note(self.session.engine_event(TextDelta("s", response_id, "word")))

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 
 from clients import sound
 from server.config import ServerConfig
-from server.engine.messages import SPOKEN_HZ, AudioDelta, FunctionCall, Respond, ResponseDone, TextDelta, Usage
+from server.engine.messages import SPOKEN_HZ, AudioDelta, CallDelta, Respond, ResponseDone, TextDelta, Usage
 from server.engine.remote import RemoteEngine
 from server.gateway import create_app
 from tests.scripted_engine import ScriptedEngine
@@ -40,9 +40,10 @@ class CallingEngine(ScriptedEngine):
 
     def _answer(self, request: Respond) -> None:
         session_id, response_id = request.session_id, request.response_id
-        if request.calls != "none" and not self.called:
+        if request.calls and not self.called:
             self.called = True
-            self.say(FunctionCall(session_id, response_id, "set_light", '{"room": "kitchen", "on": true}'))
+            for piece in ('{"room": "kitchen"', ', "on": true}'):
+                self.say(CallDelta(session_id, response_id, "set_light", piece))
             self.say(ResponseDone(session_id, response_id, "completed", Usage(3, 12, 0, 0, 4, 0)))
             return
         self.say(TextDelta(session_id, response_id, "This takes a while."))

@@ -1,6 +1,7 @@
 """The session's state machine beyond plain turns: function calls, answers beside the conversation, items anywhere."""
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -8,10 +9,12 @@ import pytest
 from server.engine.messages import (
     AddText,
     AudioDelta,
+    CallDelta,
+    Calls,
     Cancel,
     CommitTurn,
     Context,
-    FunctionCall,
+    Function,
     Hear,
     Respond,
     ResponseBegun,
@@ -33,6 +36,8 @@ LIGHT = {
         "properties": {"room": {"type": "string"}, "on": {"type": "boolean"}, "level": {"enum": ["low", "high"]}},
     },
 }
+SET_LIGHT = Function("set_light", json.dumps(LIGHT["parameters"]))
+FLY = Function("fly")
 
 
 @pytest.fixture
@@ -65,18 +70,23 @@ def test_a_function_call_has_its_own_family_of_events(driver: Driver) -> None:
     driver.send("session.update", session={"tools": [LIGHT]})
     assert driver.send("response.create") == ["response.created", "rate_limits.updated"]
     ask = driver.last(Respond)
-    assert ask.calls == "auto"
-    assert driver.engine(FunctionCall("sess_1", ask.response_id, "set_light", '{"on": true}')) == [
+    assert ask.calls == Calls((SET_LIGHT,))
+    assert driver.engine(CallDelta("sess_1", ask.response_id, "set_light", '{"on": ')) == [
         "response.output_item.added",
         "conversation.item.added",
         "response.function_call_arguments.delta",
+    ]
+    assert driver.engine(CallDelta("sess_1", ask.response_id, "set_light", "true}")) == [
+        "response.function_call_arguments.delta"
+    ]
+    assert driver.engine(ResponseDone("sess_1", ask.response_id, "completed", Usage(1, 2, 0, 0, 3, 0))) == [
         "response.function_call_arguments.done",
         "conversation.item.done",
         "response.output_item.done",
+        "response.done",
     ]
     done = driver.event("response.function_call_arguments.done")
     assert (done["name"], done["arguments"]) == ("set_light", '{"on": true}')
-    driver.engine(ResponseDone("sess_1", ask.response_id, "completed", Usage(1, 2, 0, 0, 3, 0)))
     [call] = driver.event("response.done")["response"]["output"]
     assert (call["type"], call["call_id"], call["status"]) == ("function_call", done["call_id"], "completed")
 
@@ -101,16 +111,30 @@ def test_the_result_of_a_call_goes_to_the_model(driver: Driver) -> None:
 @pytest.mark.parametrize(
     ("choice", "calls"),
     [
-        ("none", "none"),
-        ("auto", "auto"),
-        ("required", "required"),
-        ({"type": "function", "name": "set_light"}, "=set_light"),
+        ("none", None),
+        ("auto", Calls((SET_LIGHT, FLY))),
+        ("required", Calls((SET_LIGHT, FLY), required=True)),
+        ({"type": "function", "name": "fly"}, Calls((FLY,), required=True)),
     ],
 )
-def test_tool_choice_reaches_the_engine(driver: Driver, choice: Any, calls: str) -> None:
-    driver.send("session.update", session={"tools": [LIGHT], "tool_choice": choice})
+def test_tool_choice_reaches_the_engine(driver: Driver, choice: Any, calls: Calls | None) -> None:
+    fly = {"type": "function", "name": "fly"}
+    driver.send("session.update", session={"tools": [LIGHT, fly], "tool_choice": choice})
     driver.send("response.create")
     assert driver.last(Respond).calls == calls
+
+
+def test_a_tool_whose_parameters_are_no_schema_is_refused(driver: Driver) -> None:
+    wrong = LIGHT | {"parameters": {"type": "object", "properties": {"on": {"type": "banana"}}}}
+    driver.send("session.update", session={"tools": [LIGHT, wrong]})
+    error = driver.event("error")["error"]
+    assert (error["code"], error["param"]) == ("invalid_function_parameters", "session.tools[1].parameters")
+    assert "banana" in error["message"]
+
+
+def test_a_call_must_be_possible_where_one_is_required(driver: Driver) -> None:
+    driver.send("response.create", response={"tool_choice": "required"})
+    assert driver.event("error")["error"]["param"] == "tool_choice"
 
 
 def test_a_choice_that_is_no_tool_is_refused(driver: Driver) -> None:

@@ -1,10 +1,10 @@
 """`make train`: from nothing to a checkpoint. Each stage can be run alone and resumes where it was killed.
 
 corpus       texts -> speech in many voices
-tokenizer    the audio tokenizer, inside a recogniser; halfway it finds out itself when which sound is made
-speaker      the spoken codes and the detokenizer
-sequences    recordings -> codes
+tokenizer    the audio tokenizer, inside a recogniser; on the way it finds out itself when which sound is made
+speaker      the detokenizer and its encoder; then the spoken recordings -> codes
 text         the Transformer without heard audio
+sequences    the heard recordings -> codes
 transformer  the Transformer on everything at once
 export       the model directory
 evaluation   held-out questions, and Whisper listening to the answers
@@ -34,7 +34,7 @@ from model.training.tokenizer import Recogniser
 from model.training.transformer import Learner
 from model.transformer import TransformerConfig
 
-STAGES = ("corpus", "tokenizer", "speaker", "sequences", "text", "transformer", "export", "evaluation")
+STAGES = ("corpus", "tokenizer", "speaker", "text", "sequences", "transformer", "export", "evaluation")
 # Beside a model: the encoder of its spoken codes, which only training needs.
 VOICE_ENCODER = "voice_encoder.safetensors"
 
@@ -47,7 +47,7 @@ class Recipe:
     heard_free: int = 5000
     spoken_free: int = 2500
     tokenizer_steps: int = 12_000
-    speaker_steps: int = 2000
+    speaker_steps: int = 2000  # 0: the voice of the model to begin with, whose spoken codes keep their meaning
     heard_copies: int = 2
     text_steps: int = 2500
     transformer_steps: int = 12_000
@@ -76,39 +76,36 @@ class Pipeline:
     def tokenizer(self) -> None:
         net = Recogniser(AudioTokenizerConfig())
         if self.start:
-            net.tokenizer.load_state_dict(self.start.tokenizer.state_dict())
-        half = self.recipe.tokenizer_steps // 2
-        tokenizer.train(self.data, self.runs / "tokenizer-first", net, half)
+            net.tokenizer.grow_from(self.start.tokenizer.state_dict())
+        first = self.recipe.tokenizer_steps // 4
+        tokenizer.train(self.data, self.runs / "tokenizer-first", net, first)
         aligned = self.data / "aligned"
         if not aligned.exists():
             align(self.data / "heard", net, torch.get_num_threads())
             aligned.touch()
         net.train().requires_grad_(True)
-        tokenizer.train(self.data, self.runs / "tokenizer", net, self.recipe.tokenizer_steps - half, seed=1)
+        tokenizer.train(self.data, self.runs / "tokenizer", net, self.recipe.tokenizer_steps - first, seed=1)
         draw_curves(self.runs / "tokenizer", "audio tokenizer")
 
     def speaker(self) -> None:
-        net = Speaker(self._recogniser(), AudioDetokenizerConfig())
-        if self.start:
-            net.detokenizer.load_state_dict(self.start.detokenizer.state_dict())
-        if self.start_folder and (self.start_folder / VOICE_ENCODER).exists():
-            net.recogniser.tokenizer.load_state_dict(load_file(self.start_folder / VOICE_ENCODER))
-        speaker.train(self.data, self.runs / "speaker", net, self.recipe.speaker_steps)
-        draw_curves(self.runs / "speaker", "spoken codes and detokenizer")
+        if self.recipe.speaker_steps:
+            net = Speaker(self._recogniser(), AudioDetokenizerConfig())
+            if self.start:
+                self._take_voice(net)
+            speaker.train(self.data, self.runs / "speaker", net, self.recipe.speaker_steps)
+            draw_curves(self.runs / "speaker", "spoken codes and detokenizer")
+        sequences.encode_spoken(self.data, self._speaker())
 
     def sequences(self) -> None:
         sequences.encode_heard(self.data, self._recogniser(), self.recipe.heard_copies, torch.get_num_threads())
-        sequences.encode_spoken(self.data, self._speaker())
 
     def text(self) -> None:
         """The Transformer without heard audio: what is right to answer, and how to say it, are learnt cheaper so."""
         learner = Learner(self._config(), self.layout)
         if self.start:
-            learner.read(self.start.transformer)
-        drawn = sequences.Sequences(
-            self.layout, self._text(), self.data, corpus.training_dialogues(self.recipe.dialogues)
-        )
-        drawn.heard.clear()
+            learner.read(self.start.transformer, spoken=self.recipe.speaker_steps == 0)
+        dialogues = corpus.training_dialogues(self.recipe.dialogues)
+        drawn = sequences.Sequences(self.layout, self._text(), self.data, dialogues, hears=False)
         transformer.train(
             self.runs / "text", learner, drawn, TEXT_MIX, self.recipe.text_steps, self.recipe.learning_rate
         )
@@ -165,8 +162,17 @@ class Pipeline:
 
     def _speaker(self) -> Speaker:
         net = Speaker(Recogniser(AudioTokenizerConfig()), AudioDetokenizerConfig())
-        net.load_state_dict(_weights(self.runs / "speaker"))
+        if self.recipe.speaker_steps:
+            net.load_state_dict(_weights(self.runs / "speaker"))
+        else:
+            self._take_voice(net)
         return net
+
+    def _take_voice(self, net: Speaker) -> None:
+        if self.start is None or self.start_folder is None:
+            raise SystemExit("--speaker-steps 0 keeps the voice of a model: expected --start, found none")
+        net.detokenizer.load_state_dict(self.start.detokenizer.state_dict())
+        net.recogniser.tokenizer.grow_from(load_file(self.start_folder / VOICE_ENCODER))
 
 
 def _weights(run: Path) -> dict[str, torch.Tensor]:

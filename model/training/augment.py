@@ -48,9 +48,9 @@ def noise(pcm: Tensor, rng: random.Random) -> Tensor:
 
 def spectrum(mel: Tensor, rng: random.Random) -> Tensor:
     """Log-mel [B, 80, T] as another throat and another line would have made it."""
-    batch, bands, _ = mel.shape
-    # Vocal-tract length perturbation (Jaitly & Hinton 2013): stretch the frequency axis by up to 13 %.
-    warp = torch.empty(batch, 1).uniform_(0.88, 1.13)
+    batch, bands, frames = mel.shape
+    # Vocal-tract length perturbation (Jaitly & Hinton 2013): stretch the frequency axis by up to 17 %.
+    warp = torch.empty(batch, 1).uniform_(0.85, 1.17)
     position = (torch.arange(bands).unsqueeze(0) * warp).clamp(0, bands - 1)  # [B, 80]
     low = position.floor().long()
     high = (low + 1).clamp(max=bands - 1)
@@ -64,7 +64,12 @@ def spectrum(mel: Tensor, rng: random.Random) -> Tensor:
     telephone = (torch.rand(batch) < 0.1).view(-1, 1, 1)
     band = torch.arange(bands).view(1, -1, 1)
     mel = torch.where(telephone & ((band < 7) | (band > 54)), floor, mel)
-    # SpecAugment (Park et al. 2019): one band of up to 10 channels goes missing.
+    # SpecAugment (Park et al. 2019): one band of up to 10 channels goes missing, and up to 50 ms here and there.
     first = torch.randint(0, bands - 10, (batch,)).view(-1, 1, 1)
     width = torch.randint(0, 10, (batch,)).view(-1, 1, 1)
-    return torch.where((band >= first) & (band < first + width), mel.mean(dim=(1, 2), keepdim=True), mel)
+    missing = (band >= first) & (band < first + width)
+    time = torch.arange(frames).view(1, 1, -1)
+    for _ in range(1 + frames // 200):
+        at = torch.randint(0, frames, (batch,)).view(-1, 1, 1)
+        missing = missing | ((time >= at) & (time < at + torch.randint(0, 6, (batch,)).view(-1, 1, 1)))
+    return torch.where(missing, mel.mean(dim=(1, 2), keepdim=True), mel)

@@ -164,10 +164,18 @@ def misheard(codes: list[int], rng: random.Random) -> list[int]:
 
 
 class Sequences:
-    """Draws training sequences from encoded recordings; without recordings (`data` None), typed ones only."""
+    """Draws training sequences from encoded recordings.
+
+    Without recordings (`data` None) there are typed ones only; without hearing, spoken answers to typed questions too.
+    """
 
     def __init__(
-        self, layout: TokenLayout, text: TextTokenizer, data: Path | None = None, dialogues: Iterable[Dialogue] = ()
+        self,
+        layout: TokenLayout,
+        text: TextTokenizer,
+        data: Path | None = None,
+        dialogues: Iterable[Dialogue] = (),
+        hears: bool = True,
     ) -> None:
         self.layout, self.text, self.dialogues = layout, text, list(dialogues)
         self.heard: dict[str, list[tuple[list[int], int, list[int]]]] = {}
@@ -176,7 +184,8 @@ class Sequences:
         self.aloud: list[str] = []
         if data is None:
             return
-        for line, kind, codes, end, words in torch.load(data / "heard_codes.pt", weights_only=True):
+        heard = torch.load(data / "heard_codes.pt", weights_only=True) if hears else ()
+        for line, kind, codes, end, words in heard:
             if kind == "free" and line not in self.heard:
                 self.free.append(line)
             self.heard.setdefault(line, []).append((codes.tolist(), end, words))

@@ -156,7 +156,7 @@ def draw(rng: random.Random, split: str, made_up: bool) -> Dialogue:
     listed = list(tools.values())
     rng.shuffle(listed)
     if rng.random() < 0.15:  # a question that no tool is for
-        return Dialogue((any_single(rng, split),), system_text("", listed), tools=True)
+        return Dialogue((any_single(rng, split),), system_text("", listed), tools=tuple(listed))
     skill = "made-up tools" if made_up else "tools"
     turn = Turn(skill, question, answer, call=call_text(tool.name, json.dumps(arguments)), result=result)
-    return Dialogue((turn,), system_text("", listed), tools=True)
+    return Dialogue((turn,), system_text("", listed), tools=tuple(listed))

@@ -40,6 +40,14 @@ class FactoredCodes(nn.Module):
         """[codes, width]."""
         return F.embedding(self.digits, self.factors).sum(1) + self.rest
 
+    @torch.no_grad()
+    def become(self, table: Tensor) -> None:
+        """Take the values of `table` [codes, width]: as much as possible by digit, the remainder by code."""
+        ones = F.one_hot(self.digits, len(self.factors)).sum(1).float()  # [codes, digits]
+        self.factors.copy_(torch.linalg.lstsq(ones, table, driver="gelsd").solution)
+        self.rest.zero_()
+        self.rest.copy_(table - self.table())
+
 
 class Learner(nn.Module):
     """The Transformer with factored code tables.
@@ -78,14 +86,17 @@ class Learner(nn.Module):
         weights = {k: v for k, v in other.state_dict().items() if not k.startswith(("heard", "from_prior"))}
         self.load_state_dict(weights, strict=False)
 
-    def read(self, transformer: SpeechTransformer) -> None:
-        """Take over what a finished model knows of language; all its codes mean something else."""
+    def read(self, transformer: SpeechTransformer, spoken: bool) -> None:
+        """Take over what a finished model knows of language and, if its codes mean the same here, of speaking."""
         weights = {k: v for k, v in transformer.state_dict().items() if "embed" not in k and "lm_head" not in k}
         self.transformer.load_state_dict(weights, strict=False)
         pieces = len(self.pieces)
         with torch.no_grad():
             self.pieces.copy_(transformer.model["embed_tokens"].weight[:pieces])
             self.pieces_out.copy_(transformer.lm_head.weight[:pieces])
+            if spoken:
+                self.spoken.become(transformer.model["embed_tokens"].weight[self.layout.spoken_start :])
+                self.spoken_out.become(transformer.lm_head.weight[self.layout.spoken_start :])
 
     def embeddings(self) -> Tensor:
         heard = self.heard.table() + self.heard_prior @ self.from_prior

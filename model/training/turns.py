@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from model.prompt import Tool
+
 TRAIN, HELDOUT = "train", "heldout"
 SPLITS = (TRAIN, HELDOUT)
 # One wording in five, and one operand in seven, is kept for measuring.
@@ -43,8 +45,8 @@ class Dialogue:
 
     turns: tuple[Turn, ...]
     instructions: str = ""
-    tools: bool = False
-    """Whether the instructions list function tools."""
+    tools: tuple[Tool, ...] = ()
+    """The function tools that the instructions list."""
 
 
 def normalise(text: str) -> str:

@@ -1,6 +1,7 @@
 """The synthetic voices that training listens to, speaks with and is measured on.
 
-Every family is a free synthesiser from the Debian archive; `apt.txt` beside this file lists the packages.
+Every family is a free synthesiser: from the Debian archive (`apt.txt` beside this file lists the packages) or, for
+the neural voice hibari, from the `train` extra.
 A voice belongs to exactly one split: `train`, or `heldout` for whole families that training never hears.
 This module knows nothing about what is said or how the audio is used.
 """
@@ -10,10 +11,10 @@ import functools
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -198,6 +199,56 @@ def _rhvoice_voice(voice: str) -> Callable[[str, float], Speech]:
     return speak
 
 
+class _Throat(NamedTuple):
+    """What makes another speaker out of hibari's one: it predicts spectrum and pitch apart from each other."""
+
+    formants: float
+    """How far up the frequency axis the spectrum is stretched."""
+    pitch: float
+    intonation: float
+    """How far the pitch moves around its mean, in octaves per octave of the original."""
+    british: bool
+
+    @property
+    def name(self) -> str:
+        return f"hibari-{'gb' if self.british else 'us'}-{self.formants:g}-{self.pitch:g}"
+
+
+@functools.cache
+def _hibari(british: bool) -> Any:
+    from hibari import Hibari
+    from hibari.g2p import G2P
+
+    return Hibari(g2p=G2P(british=british))
+
+
+def _stretched(spectrum: np.ndarray, ratio: float) -> np.ndarray:
+    """A spectrum [bins, frames] whose content at bin k moves to bin k * ratio."""
+    position = np.minimum(np.arange(len(spectrum)) / ratio, len(spectrum) - 1)
+    low = position.astype(int)
+    part = (position - low).astype(np.float32)[:, None]
+    return spectrum[low] * (1 - part) + spectrum[np.minimum(low + 1, len(spectrum) - 1)] * part
+
+
+def _hibari_voice(throat: _Throat) -> Callable[[str, float], Speech]:
+    def speak(text: str, rate: float) -> Speech:
+        from hibari import dsp
+
+        tts, rng, parts = _hibari(throat.british), np.random.default_rng(len(text)), []
+        for phonemes in tts.phonemize(text):
+            inputs = {"ids": np.array([tts.ids(phonemes)], np.int64), "speed": np.array([rate], np.float32)}
+            lh, th, ln, lr, phi, f0 = (output[0] for output in tts.sess.run(None, inputs))
+            voiced = f0 > 40
+            if voiced.any():
+                mean = np.exp(np.log(f0[voiced]).mean())
+                f0 = np.where(voiced, mean * throat.pitch * (np.maximum(f0, 1) / mean) ** throat.intonation, f0)
+            lh, ln, lr = (_stretched(magnitude, throat.formants) for magnitude in (lh, ln, lr))
+            parts.append(dsp.synth(lh, th, ln, lr, phi, f0.astype(np.float32), rng))
+        return Speech(np.concatenate(parts) if parts else np.zeros(0, np.float32), 24000)
+
+    return speak
+
+
 # --- the list ------------------------------------------------------------------------------------------------------
 
 _ESPEAK_ACCENTS = {
@@ -221,10 +272,26 @@ _MBROLA = (
 )  # fmt: skip
 
 
+_THROATS = (
+    _Throat(1.0, 1.0, 1.0, british=False),
+    _Throat(0.82, 0.5, 1.0, british=False),
+    _Throat(0.85, 0.6, 1.3, british=True),
+    _Throat(0.87, 0.66, 0.7, british=False),
+    _Throat(0.9, 0.55, 1.1, british=True),
+    _Throat(0.93, 0.75, 1.0, british=False),
+    _Throat(0.96, 0.85, 1.4, british=True),
+    _Throat(1.04, 0.92, 0.8, british=False),
+    _Throat(1.06, 1.12, 1.2, british=True),
+    _Throat(1.1, 1.2, 1.0, british=False),
+    _Throat(1.14, 1.35, 1.1, british=True),
+    _Throat(1.18, 1.45, 0.9, british=False),
+)
+
+
 def voices() -> list[Voice]:
     """All voices, in a fixed order."""
     listed = [
-        Voice(f"espeak-{accent}{variant}", "espeak", "train", _espeak_voice(file + variant, pitch), 0.2)
+        Voice(f"espeak-{accent}{variant}", "espeak", "train", _espeak_voice(file + variant, pitch), 0.12)
         for index, (accent, file, variant) in enumerate(
             (a, f, v) for a, f in _ESPEAK_ACCENTS.items() for v in _ESPEAK_VARIANTS
         )
@@ -237,6 +304,7 @@ def voices() -> list[Voice]:
     listed += [Voice(f"rhvoice-{v}", "rhvoice", "train", _rhvoice_voice(v), 2.5) for v in ("bdl", "clb", "alan", "slt")]
     listed += [Voice(f"pico-{v}", "pico", "heldout", _pico_voice(v)) for v in ("en-US", "en-GB")]
     listed += [Voice(f"mbrola-{v}", "mbrola", "train", _espeak_voice(f"mb-{v}", 50), 0.5) for v in _MBROLA]
+    listed += [Voice(throat.name, "hibari", "train", _hibari_voice(throat), 1.6) for throat in _THROATS]
     listed += [Voice("festival-ked", "festival-ked", "heldout", _festival_voice("voice_ked_diphone"))]
     return listed
 
@@ -249,9 +317,3 @@ def voice(name: str) -> Voice:
 def of_split(split: str) -> list[Voice]:
     """The voices of one split, `train` or `heldout`."""
     return [v for v in voices() if v.split == split]
-
-
-def speak_all(lines: Iterable[tuple[Voice, str, float]]) -> Iterator[Speech]:
-    """Speech for each (voice, text, rate)."""
-    for line_voice, text, rate in lines:
-        yield line_voice.speak(text, rate)

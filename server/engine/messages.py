@@ -117,6 +117,22 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
+class Function:
+    """A function that may be called: its arguments are an object of the JSON schema `parameters`."""
+
+    name: str
+    parameters: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Function calls instead of an answer: the model decides, or one is `required`."""
+
+    functions: tuple[Function, ...]
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Respond:
     """Answer the conversation as it stands; the answer becomes the item `item_id`.
 
@@ -135,9 +151,8 @@ class Respond:
     temperature: float = 0.0
     seed: int = 0
     instructions: str | None = None
-    calls: str = "none"
-    """Function calls instead of an answer: `none`, `auto` (the model decides), `required`, or a function's name after
-    `=`."""
+    calls: Calls | None = None
+    """The functions that may be called instead of an answer."""
     script: str | None = None
     """A text to be read aloud, word for word, instead of an answer of the model's own."""
     context: tuple[Context, ...] | None = None
@@ -244,14 +259,14 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionCall:
-    """The model wants a function called instead of answering; `ResponseDone` follows."""
+class CallDelta:
+    """More of the function call that the model makes instead of answering."""
 
     session_id: str
     response_id: str
     name: str
     arguments: str
-    """A JSON object."""
+    """The next piece of a JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +309,7 @@ Event = (
     | TranscriptDone
     | ResponseBegun
     | TextDelta
-    | FunctionCall
+    | CallDelta
     | AudioDelta
     | ResponseDone
     | SessionFailed

@@ -16,8 +16,8 @@ from model.audio_detokenizer import TOKEN_SAMPLES as SPOKEN_SAMPLES
 from model.audio_tokenizer import DELAY_TOKENS
 from model.audio_tokenizer import TOKEN_SAMPLES as HEARD_SAMPLES
 from model.checkpoint import SpeechModel
-from model.prompt import read_call
 from model.streaming import State
+from server.engine.call_rule import CallGrammar
 from server.engine.conversation import Answer, Conversation, Item
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
@@ -25,6 +25,7 @@ from server.engine.messages import (
     SPOKEN_HZ,
     AddText,
     AudioDelta,
+    CallDelta,
     Cancel,
     CloseSession,
     Command,
@@ -32,7 +33,6 @@ from server.engine.messages import (
     DeleteItem,
     DropTurn,
     Event,
-    FunctionCall,
     Hear,
     OpenSession,
     Respond,
@@ -115,6 +115,7 @@ class SpeechEngine:
     ) -> None:
         self.model, self.config, self.clock, self.limit = model, config, clock, config.answer_tokens
         self.tokens = TorchTokenEngine(model.transformer, model.layout, config)
+        self._calls = CallGrammar(model.text, model.layout)
         self._sessions: dict[str, Session] = {}
         self._events: list[Event] = []
 
@@ -319,7 +320,7 @@ class SpeechEngine:
                 conversation.set_instructions(request.instructions)
             cached_text, cached_audio = conversation.count(sequence.tokens[: sequence.cached])
             mode = "<speech>" if request.speak else "<text>"
-            opening = ["<assistant>"] if request.calls != "none" else ["<assistant>", mode]
+            opening = ["<assistant>"] if request.calls else ["<assistant>", mode]
             item = conversation.open_item(request.item_id, *opening)
             try:
                 conversation.check_length()
@@ -339,14 +340,9 @@ class SpeechEngine:
             rule: Rule = TextRule(self.model.layout, limit)
             if request.speak:
                 rule = SpeechRule(self.model.layout, limit, script)
-            if request.calls != "none":
-                call = TextRule(self.model.layout, limit)
-                if request.calls.startswith("="):  # this function and no other: its name is given
-                    answer.call_ids = self.model.text.encode(request.calls[1:])
-                    conversation.extend(item, [conversation.control("<call>"), *answer.call_ids])
-                    rule = call
-                else:
-                    rule = ChoiceRule(self.model.layout, mode, rule, call, request.calls == "required")
+            if request.calls:
+                call = self._calls.rule(request.calls.functions, limit)
+                rule = ChoiceRule(self.model.layout, mode, rule, call, request.calls.required)
             if request.speak:
                 session.voice = Voice(self.model.detokenizer.initial_state(1), speed=request.speed)
             sampling = Sampling(request.temperature, request.temperature, request.seed)
@@ -411,6 +407,7 @@ class SpeechEngine:
             answer.call_ids = []
         elif layout.is_text(sampled.token) and answer.call_ids is not None:
             answer.call_ids.append(sampled.token)
+            self._calling(session, answer)
         elif layout.is_text(sampled.token):
             answer.text_ids.append(sampled.token)
             delta, answer.text_sent = self._new_text(answer.text_ids, answer.text_sent, sampled.last)
@@ -424,21 +421,17 @@ class SpeechEngine:
                 session.voice.flushed = True
                 session.voice.codes += session.voice.codes[-1:] * FLUSH_TOKENS
             complete = sampled.token == layout.control("<end>")
-            if answer.call_ids is not None and complete:
-                self._called(session, answer, answer.call_ids)
-            elif session.voice is None or not session.voice.codes:
+            if session.voice is None or not session.voice.codes:
                 self._finish(session, "completed" if complete else "incomplete")
 
-    def _called(self, session: Session, answer: Answer, ids: list[int]) -> None:
-        text = self.model.text.decode(ids)
-        try:
-            name, arguments = read_call(text)
-        except ValueError:
-            self._finish(session, "failed", f"expected a function call from the model, got {text!r}")
-            return
-        session_id, response_id = session.conversation.session_id, answer.request.response_id
-        self._events.append(FunctionCall(session_id, response_id, name, arguments))
-        self._finish(session, "completed")
+    def _calling(self, session: Session, answer: Answer) -> None:
+        """Tell what is new of a call's arguments."""
+        name, _, arguments = self.model.text.decode(answer.call_ids or []).lstrip().partition(" ")
+        delta = arguments[len(answer.text_sent) :]
+        if delta and not delta.endswith("\ufffd"):
+            answer.text_sent = arguments
+            session_id, response_id = session.conversation.session_id, answer.request.response_id
+            self._events.append(CallDelta(session_id, response_id, name, delta))
 
     def _new_text(self, ids: list[int], sent: str, last: bool) -> tuple[str, str]:
         """The text behind `sent`, without a character that is still incomplete."""
