@@ -13,12 +13,14 @@ from server.engine.messages import (
     AudioDelta,
     Cancel,
     CommitTurn,
+    ConfirmTurn,
     DropTurn,
     Event,
     Hear,
     OpenSession,
     Respond,
     ResponseDone,
+    ResumeTurn,
     SessionFailed,
     SetInstructions,
     TextDelta,
@@ -225,3 +227,79 @@ def test_a_command_that_breaks_the_engine_fails_its_own_session_alone(engine: Sp
     assert isinstance(failed, SessionFailed)
     assert failed.session_id == "b"
     assert isinstance(_ask(engine, "a", 1)[-1], ResponseDone)
+
+
+# --- provisional turns ---------------------------------------------------------------------------------------------
+
+
+def _steps(engine: SpeechEngine, count: int) -> list[Event]:
+    return [event for _ in range(count) for event in engine.step()]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 4, 12, 60, 600])
+def test_a_turn_that_goes_on_after_a_provisional_end_is_heard_as_if_there_had_been_none(
+    engine: SpeechEngine, steps: int
+) -> None:
+    engine.receive(OpenSession("b"))
+    first, second, third = _noise(700), _noise(330, 2), _noise(250, 3)
+    engine.receive(Hear("a", first))
+    engine.receive(CommitTurn("a", "q", provisional=True))
+    engine.receive(Respond("a", "r0", "x0", max_tokens=400))
+    engine.receive(Hear("a", second))
+    _steps(engine, steps)
+    engine.receive(ResumeTurn("a"))
+    engine.receive(Hear("a", third))
+    engine.receive(Hear("b", first + second + third))
+    assert not any(isinstance(e, ResponseDone | AudioDelta) for e in _run(engine))
+    for session in "ab":
+        engine.receive(CommitTurn(session, "q"))
+        engine.receive(Respond(session, "r", "x", max_tokens=40))
+    _run(engine)
+    assert _tokens(engine, "a") == _tokens(engine, "b")
+    assert [i.item_id for i in _items(engine)] == ["q", "x"]
+
+
+def test_a_confirmed_provisional_end_is_an_end(engine: SpeechEngine) -> None:
+    engine.receive(OpenSession("b"))
+    for session, provisional in (("a", True), ("b", False)):
+        engine.receive(Hear(session, _noise(700)))
+        engine.receive(CommitTurn(session, "q", provisional))
+        engine.receive(Respond(session, "r", "x", max_tokens=60))
+    events = _steps(engine, 40)
+    engine.receive(Hear("a", _noise(100, 5)))  # silence that proved it: not of the next turn
+    engine.receive(ConfirmTurn("a"))
+    engine.receive(Hear("a", _noise(400, 6)))
+    engine.receive(Hear("b", _noise(400, 6)))
+    events += _run(engine)
+    assert _tokens(engine, "a") == _tokens(engine, "b")
+    said = {s: sum(len(e.pcm) for e in events if e.session_id == s and isinstance(e, AudioDelta)) for s in "ab"}
+    assert said["a"] == said["b"] > 0
+
+
+def test_at_a_provisional_end_the_model_says_what_it_thinks_if_silence_goes_on(engine: SpeechEngine) -> None:
+    engine.receive(Hear("a", _noise(400)))
+    _run(engine)
+    engine.receive(CommitTurn("a", "q", provisional=True))
+    opinions = [e for e in _run(engine) if isinstance(e, TurnProbability)]
+    assert opinions[-1].heard_ms == 400 + 40 * DELAY_TOKENS
+
+
+def test_a_turn_that_follows_a_commit_at_once_waits_for_it(engine: SpeechEngine) -> None:
+    """While an answer is generated a commit waits; the turns behind it keep their order and their sounds."""
+    engine.receive(OpenSession("b"))
+    engine.receive(AddText("a", "t", "user", "hello"))
+    engine.receive(Respond("a", "r", "x", max_tokens=100))
+    _steps(engine, 10)
+    for n in (1, 2, 3):
+        engine.receive(Hear("a", _noise(300, n)))
+        engine.receive(CommitTurn("a", f"q{n}"))
+    _run(engine)
+    for n in (1, 2, 3):
+        engine.receive(Hear("b", _noise(300, n)))
+        engine.receive(CommitTurn("b", f"q{n}"))
+        _run(engine)
+    mine = {i.item_id: i.tokens for i in _items(engine)}
+    alone = {i.item_id: i.tokens for i in engine._sessions["b"].conversation.items}
+    heard = engine.model.layout.is_heard
+    assert list(mine) == ["t", "x", "q1", "q2", "q3"]
+    assert all([t for t in mine[q] if heard(t)] == [t for t in alone[q] if heard(t)] for q in alone)

@@ -51,10 +51,29 @@ class Hear:
 
 @dataclass(frozen=True, slots=True)
 class CommitTurn:
-    """The open user turn is over and becomes the item `item_id`; a `TranscriptDone` follows."""
+    """The open user turn is over and becomes the item `item_id`; a `TranscriptDone` follows.
+
+    A provisional end may be none: nothing but audio, a `Respond`, and `ConfirmTurn` or `ResumeTurn` may follow it.
+    What the model thinks of the turn if silence goes on comes as a `TurnProbability`.
+    """
 
     session_id: str
     item_id: str
+    provisional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmTurn:
+    """The provisional end was one. Audio heard since is forgotten."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeTurn:
+    """The provisional end was none: the turn goes on with the audio heard since, and the answer is undone."""
+
+    session_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +192,8 @@ Command = (
     | SetInstructions
     | Hear
     | CommitTurn
+    | ConfirmTurn
+    | ResumeTurn
     | DropTurn
     | AddText
     | DeleteItem

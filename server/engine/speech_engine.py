@@ -1,28 +1,23 @@
 """Speech engine: audio and text in, audio and text out, for all sessions together, one `step` at a time.
 
-    step: hear (tokenise what has arrived), think (one step of the token engine), say (detokenise what is ready)
+    step: choose whom to serve, then for these
+          hear (tokenise what has arrived), think (one step of the token engine), say (detokenise what is ready)
 
 It owns the model. It knows nothing about processes, sockets or the wire protocol: commands go in, events come out.
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import torch
-
-from model.audio_detokenizer import FLUSH_TOKENS, delay_samples
-from model.audio_detokenizer import TOKEN_SAMPLES as SPOKEN_SAMPLES
-from model.audio_tokenizer import DELAY_TOKENS
-from model.audio_tokenizer import TOKEN_SAMPLES as HEARD_SAMPLES
 from model.checkpoint import SpeechModel
-from model.streaming import State
 from server.engine.call_rule import CallGrammar
 from server.engine.conversation import Answer, Conversation, Item
+from server.engine.ear import Ear, hear
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
     FRAME_MS,
-    SPOKEN_HZ,
     AddText,
     AudioDelta,
     CallDelta,
@@ -30,6 +25,7 @@ from server.engine.messages import (
     CloseSession,
     Command,
     CommitTurn,
+    ConfirmTurn,
     DeleteItem,
     DropTurn,
     Event,
@@ -38,6 +34,7 @@ from server.engine.messages import (
     Respond,
     ResponseBegun,
     ResponseDone,
+    ResumeTurn,
     SessionFailed,
     SetInstructions,
     SetTruncation,
@@ -49,29 +46,29 @@ from server.engine.messages import (
     Usage,
 )
 from server.engine.rules import ChoiceRule, SpeechRule, TextRule
+from server.engine.scheduler import Job, Scheduler
 from server.engine.token_engine import Rule, Sampled, Sampling, TorchTokenEngine
+from server.engine.voice import Voice, say
 from server.errors import AntiphonError, EngineFull
 
-_FIRST_CODES = FLUSH_TOKENS  # the fewest codes that give any sound
-_NEXT_CODES = 4
-_AHEAD_S = 0.25  # a listener who has less than this left to hear gets every code at once
 _OPEN_TURN = ""  # id of the user item until it is committed
+# Deadlines: how long after it came audio should be read, and an answer be heard after it was asked for.
+_HEARD_WITHIN_S, _ANSWERED_WITHIN_S = 0.3, 0.12
+_PROVISIONAL_WITHIN_S = 0.35  # an answer that may be for nothing gives way
+_PIECE_READ_S = 0.05  # how long one piece of an answer in text keeps its reader busy
 
 
 @dataclass(eq=False, slots=True)
-class Voice:
-    """The detokenizer's state of one answer."""
+class Pause:
+    """Where a turn goes on if its provisional end was none."""
 
-    state: State
-    codes: list[int] = field(default_factory=list)
-    done_codes: int = 0
-    flushed: bool = False
-    speed: float = 1.0
-    stretched: torch.Tensor | None = None
-    """Where a voice of another speed than 1 goes on, see `AudioDetokenizer.stretch`."""
-    first_sent_s: float = 0.0
-    sent_samples: int = 0
-    produced_samples: int = 0
+    ear: Ear
+    items: int
+    """Items of the conversation before the open turn's."""
+    tokens: int
+    """Of the open turn's item."""
+    later: bytearray = field(default_factory=bytearray)
+    """Audio since."""
 
 
 @dataclass(eq=False, slots=True)
@@ -79,21 +76,23 @@ class Session:
     """One session: its conversation, the turn being heard, and what it is doing now."""
 
     conversation: Conversation
-    pcm: bytearray = field(default_factory=bytearray)
-    ear: State = field(default_factory=list)
+    ear: Ear
     turn: Item | None = None
-    heard_frames: int = 0
+    waiting_codes: list[int] = field(default_factory=list)
+    """Heard codes that wait until the answer that is being generated is over."""
     commit_as: str | None = None
+    pause: Pause | None = None
+    """The newest turn was committed provisionally."""
+    later: list[Command] = field(default_factory=list)
+    """What came about the turn after, while a commit has not been carried out yet."""
+    committed_s: float | None = None
+    """When the turn was committed whose transcript is still to come."""
     transcribing: Item | None = None
     transcript: list[int] = field(default_factory=list)
     transcript_sent: str = ""
     asked: list[tuple[Respond, float]] = field(default_factory=list)
     answer: Answer | None = None
     voice: Voice | None = None
-    waiting_codes: list[int] = field(default_factory=list)
-    """Heard codes that wait until the answer that is being generated is over."""
-    next_pcm: bytearray = field(default_factory=bytearray)
-    """Audio that came after a commit which has not been carried out yet: it belongs to the turn after."""
     edits: list[Command] = field(default_factory=list)
     """Edits of the conversation that wait until nothing is being generated."""
     instructions: str = ""
@@ -101,6 +100,23 @@ class Session:
     """When the newest turn was all heard, and when it was all written down."""
     detached: bool = False
     """It exists for one answer beside a conversation."""
+
+    @property
+    def deadline_s(self) -> float:
+        """The moment from which on somebody notices that this session waits."""
+        within_s = _ANSWERED_WITHIN_S if self.pause is None else _PROVISIONAL_WITHIN_S
+        moments = [at_s + within_s for _, at_s in self.asked[:1]]
+        if self.ear.unread_since_s is not None:
+            moments.append(self.ear.unread_since_s + _HEARD_WITHIN_S)
+        if self.committed_s is not None:
+            moments.append(self.committed_s + within_s)
+        if self.answer is not None:
+            dry_at_s = self.voice.dry_at_s if self.voice is not None else None
+            if dry_at_s is None:
+                read_s = 0.0 if self.voice is not None else _PIECE_READ_S * self.answer.output_tokens
+                dry_at_s = self.answer.asked_at_s + within_s + read_s
+            moments.append(dry_at_s)
+        return min(moments, default=math.inf)
 
     @property
     def generating(self) -> bool:
@@ -116,6 +132,7 @@ class SpeechEngine:
         self.model, self.config, self.clock, self.limit = model, config, clock, config.answer_tokens
         self.tokens = TorchTokenEngine(model.transformer, model.layout, config)
         self._calls = CallGrammar(model.text, model.layout)
+        self._scheduler = Scheduler()
         self._sessions: dict[str, Session] = {}
         self._events: list[Event] = []
 
@@ -126,7 +143,7 @@ class SpeechEngine:
         session_id = command.session_id
         try:
             if isinstance(command, OpenSession):
-                self._sessions[session_id] = Session(self._conversation(session_id))
+                self._sessions[session_id] = self._session(session_id)
             elif session_id in self._sessions:
                 self._carry_out(command, self._sessions[session_id])
         except EngineFull as error:
@@ -134,24 +151,36 @@ class SpeechEngine:
         except AntiphonError as error:
             self._events.append(SessionFailed(session_id, str(error), error.code))
 
-    def _conversation(self, session_id: str) -> Conversation:
-        return Conversation(session_id, self.tokens, self.model.layout, self.model.text)
+    def _session(self, session_id: str, detached: bool = False) -> Session:
+        conversation = Conversation(session_id, self.tokens, self.model.layout, self.model.text)
+        return Session(conversation, self._new_ear(), detached=detached)
+
+    def _new_ear(self) -> Ear:
+        return Ear(self.model.tokenizer.initial_state(1))
 
     def _carry_out(self, command: Command, session: Session) -> None:
         conversation = session.conversation
         match command:
-            case Hear(pcm=pcm) if session.commit_as is not None:
-                session.next_pcm += pcm
+            case Hear(pcm=pcm) if session.pause is not None:
+                session.pause.later += pcm
+            case ConfirmTurn():
+                session.pause = None
+            case ResumeTurn() if session.pause is not None:
+                self._resume(session, session.pause)
+            case Hear() | CommitTurn() | DropTurn() if session.commit_as is not None:
+                session.later.append(command)
             case Hear(pcm=pcm):
-                session.pcm += pcm
-            case CommitTurn(item_id=item_id):
-                # The rest of the last frame, and the silence after which the tokenizer has said all it knows.
-                fill = -len(session.pcm) % (2 * HEARD_SAMPLES)
-                session.pcm += bytes(fill + 2 * HEARD_SAMPLES * DELAY_TOKENS)
-                session.commit_as = item_id
+                session.ear.add(pcm, self.clock())
+            case CommitTurn(item_id=item_id, provisional=provisional):
+                if provisional:
+                    self._hear([session])  # so that the pause begins with the turn as it is now
+                    items = len(conversation.items) - (session.turn is not None)
+                    tokens = len(session.turn.tokens) if session.turn else 1
+                    session.pause = Pause(session.ear.copy(), items, tokens + len(session.waiting_codes))
+                session.ear.end(self.clock())
+                session.commit_as, session.committed_s = item_id, self.clock()
             case DropTurn():
-                session.pcm.clear()
-                session.next_pcm.clear()
+                session.ear = self._new_ear()
                 session.waiting_codes.clear()
                 if session.turn is not None:
                     conversation.remove(_OPEN_TURN)
@@ -176,7 +205,7 @@ class SpeechEngine:
     def _detach(self, session: Session, request: Respond) -> None:
         """Answer beside the conversation: in a session of its own, under the id of the response."""
         try:
-            beside = Session(self._conversation(request.session_id), detached=True)
+            beside = self._session(request.session_id, detached=True)
         except EngineFull as error:
             done = ResponseDone(request.session_id, request.response_id, "failed", error=str(error))
             self._events.append(done)
@@ -216,6 +245,25 @@ class SpeechEngine:
         if answer is not None and answer.request.response_id == response_id:
             self._finish(session, "cancelled")
 
+    def _resume(self, session: Session, pause: Pause) -> None:
+        """The turn goes on: its end, and the answer begun since, never were."""
+        conversation = session.conversation
+        session.pause, session.asked = None, []
+        self.tokens.stop(conversation.sequence)
+        session.answer = session.voice = None
+        del conversation.items[pause.items + 1 :]
+        if session.commit_as is None and len(conversation.items) > pause.items:
+            session.turn = conversation.items[-1]
+            session.turn.item_id = _OPEN_TURN
+        session.transcribing = session.commit_as = session.committed_s = None
+        have = len(session.turn.tokens) if session.turn else 1
+        del session.waiting_codes[max(0, pause.tokens - have) :]
+        if session.turn is not None:
+            del session.turn.tokens[pause.tokens :]
+            conversation.align()
+        session.ear = pause.ear
+        session.ear.add(bytes(pause.later), self.clock())
+
     def reset(self, reason: str) -> list[Event]:
         """Forget every session, whatever state it is in; returns what they must be told."""
         ids = {s.conversation.session_id for s in self._sessions.values()}
@@ -228,54 +276,46 @@ class SpeechEngine:
     @property
     def has_work(self) -> bool:
         """Whether `step` would do anything before the next command."""
-        return self.tokens.has_work or any(self._can_hear(s) or self._can_begin(s) for s in self._sessions.values())
+        return any(self._needs(session) for session in self._sessions.values())
+
+    def _needs(self, session: Session) -> int:
+        """How many tokens of a step this session would take; 0: it needs nothing."""
+        pending = min(session.conversation.sequence.pending, self.config.prefill_tokens)
+        waits = self._can_commit(session) or self._can_begin(session)
+        return max(pending, session.ear.waiting_frames, int(waits))
 
     def step(self) -> list[Event]:
-        """One round for everybody; returns what happened since the last one."""
-        self._hear()
-        self._begin()
-        self._think()
-        self._say()
+        """One round for whoever is most urgent; returns what happened since the last one."""
+        needs = [(session, self._needs(session)) for session in self._sessions.values()]
+        jobs = [Job(session, session.deadline_s, tokens) for session, tokens in needs if tokens]
+        served = self._scheduler.choose(jobs, self.clock())
+        self._hear(served)
+        for session in served:
+            self._edit(session)
+            if self._can_commit(session):
+                self._commit(session)
+            if self._can_begin(session):
+                self._begin(session)
+        self._think(served)
+        self._say(served)
         events, self._events = self._events, []
         return events
 
     # --- hear ------------------------------------------------------------------------------------------------------
 
-    def _can_hear(self, session: Session) -> bool:
-        return len(session.pcm) >= 2 * HEARD_SAMPLES or (session.commit_as is not None and not session.generating)
+    def _can_commit(self, session: Session) -> bool:
+        """Whether all of a committed turn is heard; of a provisional one, what the model thinks of it too."""
+        if session.commit_as is None or session.generating or session.ear.waiting_frames:
+            return False
+        return session.pause is None or not (session.waiting_codes or session.conversation.sequence.pending)
 
-    def _hear(self) -> None:
-        """Tokenise whole frames of everybody's new audio, sessions with equally many together."""
-        groups: dict[int, list[Session]] = {}
-        for session in self._sessions.values():
-            frames = len(session.pcm) // (2 * HEARD_SAMPLES)
-            if frames:
-                groups.setdefault(frames, []).append(session)
-        for frames, sessions in groups.items():
-            self._tokenise(frames, sessions)
-        for session in self._sessions.values():
-            self._edit(session)
-            if session.commit_as is not None and not session.generating:
-                self._commit(session)
-
-    @torch.inference_mode()
-    def _tokenise(self, frames: int, sessions: list[Session]) -> None:
-        size = 2 * HEARD_SAMPLES * frames
-        for session in sessions:
-            if session.turn is None and not session.waiting_codes:
-                session.ear = self.model.tokenizer.initial_state(1)
-                session.heard_frames = 0
-        pcm = (
-            torch.stack([torch.frombuffer(session.pcm[:size], dtype=torch.int16) for session in sessions]).float()
-            / 32768
-        )
-        state = [torch.cat(rows) for rows in zip(*(s.ear for s in sessions), strict=True)]
-        codes, state = self.model.tokenizer(pcm, state)
-        for i, session in enumerate(sessions):
-            session.ear = [rows[i : i + 1] for rows in state]
-            del session.pcm[:size]
-            session.heard_frames += frames
-            session.waiting_codes += [self.model.layout.heard_start + c for c in codes[i].tolist()]
+    def _hear(self, served: Sequence[Session]) -> None:
+        """Tokenise whole frames of new audio."""
+        listening = {id(s.ear): s for s in served}
+        while any(s.ear.waiting_frames for s in served):
+            for ear, codes in hear(self.model.tokenizer, [s.ear for s in served]):
+                listening[id(ear)].waiting_codes += [self.model.layout.heard_start + code for code in codes]
+        for session in served:
             if not session.generating:
                 self._prefill(session)
 
@@ -291,9 +331,13 @@ class SpeechEngine:
     def _commit(self, session: Session) -> None:
         self._prefill(session)
         turn, item_id = session.turn, session.commit_as
+        session.ear = self._new_ear()
         session.turn, session.commit_as = None, None
-        session.pcm, session.next_pcm = session.next_pcm, session.pcm
+        later, session.later = session.later, []
+        for command in later:
+            self.receive(command)
         if turn is None or item_id is None:
+            session.committed_s = None
             return
         turn.item_id = item_id
         conversation = session.conversation
@@ -309,46 +353,41 @@ class SpeechEngine:
     def _can_begin(self, session: Session) -> bool:
         return bool(session.asked) and not session.generating and session.commit_as is None
 
-    def _begin(self) -> None:
-        """Start the answers whose turn it is."""
-        for session in list(self._sessions.values()):
-            if not self._can_begin(session):
-                continue
-            request, asked_at_s = session.asked.pop(0)
-            conversation, sequence = session.conversation, session.conversation.sequence
-            if request.instructions is not None:
-                conversation.set_instructions(request.instructions)
-            cached_text, cached_audio = conversation.count(sequence.tokens[: sequence.cached])
-            mode = "<speech>" if request.speak else "<text>"
-            opening = ["<assistant>"] if request.calls else ["<assistant>", mode]
-            item = conversation.open_item(request.item_id, *opening)
-            try:
-                conversation.check_length()
-            except AntiphonError as error:
-                self._fail(session, request, error)
-                continue
-            text, audio = conversation.count(sequence.tokens)
-            answer = Answer(
-                request, item, asked_at_s, text, audio, cached_text, cached_audio, opening_tokens=len(opening)
-            )
-            session.answer = answer
-            for stage, at_s in session.stages_s.items():
-                answer.timings_ms[stage] = max(0.0, 1000 * (at_s - asked_at_s))
-            session.stages_s = {}
-            limit = min(request.max_tokens or self.limit, self.limit)
-            script = None if request.script is None else self.model.text.encode(request.script)
-            rule: Rule = TextRule(self.model.layout, limit)
-            if request.speak:
-                rule = SpeechRule(self.model.layout, limit, script)
-            if request.calls:
-                call = self._calls.rule(request.calls.functions, limit)
-                rule = ChoiceRule(self.model.layout, mode, rule, call, request.calls.required)
-            if request.speak:
-                session.voice = Voice(self.model.detokenizer.initial_state(1), speed=request.speed)
-            sampling = Sampling(request.temperature, request.temperature, request.seed)
-            self.tokens.generate(sequence, rule, sampling)
-            begun = Usage(answer.input_text, answer.input_audio, answer.cached_text, answer.cached_audio)
-            self._events.append(ResponseBegun(conversation.session_id, request.response_id, begun))
+    def _begin(self, session: Session) -> None:
+        """Start the answer that was asked for first."""
+        request, asked_at_s = session.asked.pop(0)
+        conversation, sequence = session.conversation, session.conversation.sequence
+        if request.instructions is not None:
+            conversation.set_instructions(request.instructions)
+        cached_text, cached_audio = conversation.count(sequence.tokens[: sequence.cached])
+        mode = "<speech>" if request.speak else "<text>"
+        opening = ["<assistant>"] if request.calls else ["<assistant>", mode]
+        item = conversation.open_item(request.item_id, *opening)
+        try:
+            conversation.check_length()
+        except AntiphonError as error:
+            self._fail(session, request, error)
+            return
+        text, audio = conversation.count(sequence.tokens)
+        answer = Answer(request, item, asked_at_s, text, audio, cached_text, cached_audio, opening_tokens=len(opening))
+        session.answer = answer
+        for stage, at_s in session.stages_s.items():
+            answer.timings_ms[stage] = max(0.0, 1000 * (at_s - asked_at_s))
+        session.stages_s = {}
+        limit = min(request.max_tokens or self.limit, self.limit)
+        script = None if request.script is None else self.model.text.encode(request.script)
+        rule: Rule = TextRule(self.model.layout, limit)
+        if request.speak:
+            rule = SpeechRule(self.model.layout, limit, script)
+        if request.calls:
+            call = self._calls.rule(request.calls.functions, limit)
+            rule = ChoiceRule(self.model.layout, mode, rule, call, request.calls.required)
+        if request.speak:
+            session.voice = Voice(self.model.detokenizer.initial_state(1), request.speed)
+        sampling = Sampling(request.temperature, request.temperature, request.seed)
+        self.tokens.generate(sequence, rule, sampling)
+        begun = Usage(answer.input_text, answer.input_audio, answer.cached_text, answer.cached_audio)
+        self._events.append(ResponseBegun(conversation.session_id, request.response_id, begun))
 
     def _fail(self, session: Session, request: Respond, error: AntiphonError) -> None:
         """An answer that could not begin."""
@@ -363,18 +402,14 @@ class SpeechEngine:
         session.conversation.close()
         self._sessions.pop(key, None)
 
-    def _think(self) -> None:
-        if not self.tokens.has_work:
-            return
-        owners = {id(s.conversation.sequence): s for s in self._sessions.values()}
-        for output in self.tokens.step():
+    def _think(self, served: Sequence[Session]) -> None:
+        owners = {id(s.conversation.sequence): s for s in served}
+        for output in self.tokens.step([s.conversation.sequence for s in served]):
             session = owners[id(output.sequence)]
             if not isinstance(output, Sampled):
-                self._events.append(
-                    TurnProbability(
-                        session.conversation.session_id, output.probability, session.heard_frames * FRAME_MS
-                    )
-                )
+                heard_ms = session.ear.frames * FRAME_MS
+                opinion = TurnProbability(session.conversation.session_id, output.probability, heard_ms)
+                self._events.append(opinion)
             elif session.transcribing is not None:
                 self._transcribed(session, session.transcribing, output)
             elif session.answer is not None:
@@ -389,7 +424,7 @@ class SpeechEngine:
             if delta:
                 self._events.append(TranscriptDelta(session_id, item.item_id, delta))
         if sampled.last:
-            session.transcribing = None
+            session.transcribing = session.committed_s = None
             session.stages_s["transcribed"] = self.clock()
             if sampled.token != self.model.layout.control("<end>"):
                 session.conversation.extend(item, [self.model.layout.control("<end>")])
@@ -418,8 +453,7 @@ class SpeechEngine:
             session.voice.codes.append(sampled.token - layout.spoken_start)
         if sampled.last:
             if session.voice is not None and session.voice.codes:
-                session.voice.flushed = True
-                session.voice.codes += session.voice.codes[-1:] * FLUSH_TOKENS
+                session.voice.end()
             complete = sampled.token == layout.control("<end>")
             if session.voice is None or not session.voice.codes:
                 self._finish(session, "completed" if complete else "incomplete")
@@ -445,57 +479,17 @@ class SpeechEngine:
 
     # --- say -------------------------------------------------------------------------------------------------------
 
-    def _say(self) -> None:
-        """Turn new codes into sound, answers with equally many together."""
-        groups: dict[tuple[int, str], list[Session]] = {}
-        for session in self._sessions.values():
-            if session.voice is None or session.answer is None:
-                continue
-            new = len(session.voice.codes) - session.voice.done_codes
-            if new and (session.voice.flushed or new >= self._codes_wanted(session.voice)):
-                # Voices of another speed are each in another place between two frames: they go alone.
-                alone = "" if session.voice.speed == 1.0 else session.answer.request.response_id
-                groups.setdefault((new, alone), []).append(session)
-        for sessions in groups.values():
-            self._detokenise(sessions)
-
-    def _codes_wanted(self, voice: Voice) -> int:
-        """How many new codes are worth a call of the detokenizer."""
-        if voice.done_codes == 0:
-            return _FIRST_CODES
-        ahead_s = voice.sent_samples / SPOKEN_HZ - (self.clock() - voice.first_sent_s)
-        return _NEXT_CODES if ahead_s > _AHEAD_S else 1
-
-    @torch.inference_mode()
-    def _detokenise(self, sessions: list[Session]) -> None:
-        voices = [s.voice for s in sessions if s.voice is not None]
-        codes = torch.tensor([v.codes[v.done_codes :] for v in voices])
-        state = [torch.cat(rows) for rows in zip(*(v.state for v in voices), strict=True)]
-        if voices[0].speed == 1.0:
-            samples, state = self.model.detokenizer(codes, state)
-        else:
-            [voice] = voices
-            samples, state, voice.stretched = self.model.detokenizer.stretch(codes, state, voice.stretched, voice.speed)
-        pcm = (samples.clamp(-1, 1) * 32767).to(torch.int16)
-        for i, (session, voice) in enumerate(zip(sessions, voices, strict=True)):
-            voice.state = [rows[i : i + 1] for rows in state]
-            voice.done_codes = len(voice.codes)
-            start = max(0, delay_samples(voice.speed) - voice.produced_samples)
-            voice.produced_samples += pcm.shape[1]
-            piece = pcm[i, start:]
-            if voice.flushed:
-                total = round((len(voice.codes) - FLUSH_TOKENS) * SPOKEN_SAMPLES / voice.speed)
-                piece = piece[: total - voice.sent_samples]
-            voice.sent_samples += len(piece)
-            answer = session.answer
-            if answer is None:
-                continue
-            if len(piece):
-                voice.first_sent_s = voice.first_sent_s or self.clock()
+    def _say(self, served: Sequence[Session]) -> None:
+        """Turn new codes into sound."""
+        now_s = self.clock()
+        speaking = {id(s.voice): (s, s.answer) for s in served if s.voice is not None and s.answer is not None}
+        for voice, pcm in say(self.model.detokenizer, [s.voice for s, _ in speaking.values() if s.voice], now_s):
+            session, answer = speaking[id(voice)]
+            if pcm:
                 answer.timings_ms.setdefault("first_audio", 1000 * (self.clock() - answer.asked_at_s))
                 session_id, response_id = session.conversation.session_id, answer.request.response_id
-                self._events.append(AudioDelta(session_id, response_id, piece.numpy().tobytes()))
-            if voice.flushed:
+                self._events.append(AudioDelta(session_id, response_id, pcm))
+            if voice.over:
                 complete = answer.item.tokens[-1] == self.model.layout.control("<end>")
                 self._finish(session, "completed" if complete else "incomplete")
 

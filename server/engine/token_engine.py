@@ -4,6 +4,7 @@ Four verbs over sequences (append, generate, rewind, close) and `step`, which do
 It knows which ids may come next, from the rule it was given; it knows nothing about audio or conversations.
 """
 
+from collections.abc import Iterable
 from collections.abc import Sequence as Ids
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -129,9 +130,9 @@ class TorchTokenEngine:
         return any(s.pending for s in self._open)
 
     @torch.inference_mode()
-    def step(self) -> list[Sampled | TurnOpinion]:
-        """One round: whoever generates gets one token, whoever has more to read reads a piece of it."""
-        ready = [s for s in self._open if s.pending]
+    def step(self, served: Iterable[TokenSequence] | None = None) -> list[Sampled | TurnOpinion]:
+        """One round for some sequences or for all: who generates gets one token, who has more to read reads a piece."""
+        ready = [s for s in (self._open if served is None else served) if s.pending]
         deciding = [s for s in ready if s.rule is not None and s.pending == 1]
         reading = [s for s in ready if s not in deciding]
         outputs: list[Sampled | TurnOpinion] = []
