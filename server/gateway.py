@@ -106,6 +106,7 @@ class Connection:
     def _pass_on(self, output: Output) -> None:
         for command in output.commands:
             self._engine.send(command)
+            self._metrics.command(command)
         for event in output.events:
             text = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
             self._outgoing.put_nowait(text)

@@ -11,12 +11,14 @@ from server.audio import Samples
 from server.engine.messages import HEARD_HZ
 from server.noise_reduction import noise_reduction
 from server.session_config import AudioInput, SemanticVad, ServerVad
-from server.turn_detection import WINDOW_MS, Hysteresis, SpeechStarted, SpeechStopped
+from server.turn_detection import WINDOW_MS, Hysteresis, SpeechPaused, SpeechResumed, SpeechStopped, TurnChange
 
 BYTES_PER_MS = HEARD_HZ * 2 // 1000
 # semantic_vad: the end-of-turn probability that ends a turn in a pause, and the pause that ends it anyway.
 _EAGERNESS = {"low": (0.9, 8000), "medium": (0.75, 4000), "auto": (0.75, 4000), "high": (0.5, 2000)}
 _SEMANTIC_THRESHOLD, _SEMANTIC_PADDING_MS, _SEMANTIC_MIN_PAUSE_MS = 0.5, 300, 96
+# A pause of so many windows is worth a guess that the turn is over, unless the model thinks that it is not.
+_GUESS_AFTER_MS, _GUESS_PLAUSIBLE = 2 * WINDOW_MS, 0.3
 
 
 def _kind(settings: AudioInput) -> str | None:
@@ -40,6 +42,8 @@ class InputAudio:
         self.turn = bytearray()
         """Audio of the open turn."""
         self._opinion: tuple[float, int] = (0.0, 0)  # the model's: probability that the turn is over, after so many ms
+        self._paused = False
+        self._guessed_at_ms: int | None = None  # the pause that a guess was made in: one guess each
         self._detect(settings)
 
     # --- settings --------------------------------------------------------------------------------------------------
@@ -111,20 +115,58 @@ class InputAudio:
         self._resample = audio.resampler(audio.RATE_HZ[self._settings.format.type], HEARD_HZ)
         return tail
 
-    def opinion(self, probability: float, heard_ms: int) -> None:
+    def opinion(self, probability: float, heard_ms: int) -> TurnChange | None:
         """The model's own: how likely the turn is over, having heard so much of it."""
         self._opinion = (probability, heard_ms)
+        now_ms = self._windows_start_ms + self._windows * WINDOW_MS
+        if self._hysteresis is not None and self._is_over_by_meaning(now_ms):
+            return self._stopped(self._hysteresis)
+        if self._paused and self._is_about_the_pause and probability < self._plausible:
+            self._paused = False
+            return SpeechResumed()
+        return None
 
-    def window(self, probability: float) -> SpeechStarted | SpeechStopped | None:
+    def window(self, probability: float) -> TurnChange | None:
         """Turn detection's probability of speech in the next 32 ms window."""
         start_ms = self._windows_start_ms + self._windows * WINDOW_MS
         self._windows += 1
         if self._hysteresis is None:
             return None
         change = self._hysteresis.push(probability, start_ms)
-        if change is None and self._is_over_by_meaning(start_ms + WINDOW_MS):
-            return self._hysteresis.stop()
-        return change
+        if change is not None:
+            self._paused = False
+            return change
+        if self._is_over_by_meaning(start_ms + WINDOW_MS):
+            return self._stopped(self._hysteresis)
+        return self._guess(self._hysteresis.quiet_since_ms, start_ms + WINDOW_MS)
+
+    def _stopped(self, hysteresis: Hysteresis) -> SpeechStopped:
+        self._paused = False
+        return hysteresis.stop()
+
+    def _guess(self, quiet_since_ms: int | None, now_ms: int) -> TurnChange | None:
+        """Whether a pause begins that is worth a guess, or one has ended."""
+        if self._paused and quiet_since_ms is None:
+            self._paused = False
+            return SpeechResumed()
+        new = quiet_since_ms is not None and quiet_since_ms != self._guessed_at_ms
+        if quiet_since_ms is None or not new or now_ms - quiet_since_ms < _GUESS_AFTER_MS:
+            return None
+        self._paused, self._guessed_at_ms = True, quiet_since_ms
+        return SpeechPaused()
+
+    @property
+    def _plausible(self) -> float:
+        """The probability below which a guess is given up: what would end the turn, or what makes it likely."""
+        detection = self._settings.turn_detection
+        return _EAGERNESS[detection.eagerness][0] if isinstance(detection, SemanticVad) else _GUESS_PLAUSIBLE
+
+    @property
+    def _is_about_the_pause(self) -> bool:
+        """An opinion from before the pause says nothing about the pause."""
+        quiet_since_ms = self._hysteresis.quiet_since_ms if self._hysteresis is not None else None
+        turn_start_ms = self.heard_ms - len(self.turn) / BYTES_PER_MS
+        return quiet_since_ms is not None and turn_start_ms + self._opinion[1] >= quiet_since_ms
 
     def _is_over_by_meaning(self, now_ms: int) -> bool:
         """Whether the turn ends in a pause because the model thinks that it is over."""
@@ -134,10 +176,7 @@ class InputAudio:
         quiet_since_ms = self._hysteresis.quiet_since_ms
         if quiet_since_ms is None or now_ms - quiet_since_ms < _SEMANTIC_MIN_PAUSE_MS:
             return False
-        probability, heard_ms = self._opinion
-        # An opinion from before the pause says nothing about the pause.
-        turn_start_ms = self.heard_ms - len(self.turn) / BYTES_PER_MS
-        return probability >= _EAGERNESS[detection.eagerness][0] and turn_start_ms + heard_ms >= quiet_since_ms
+        return self._is_about_the_pause and self._opinion[0] >= _EAGERNESS[detection.eagerness][0]
 
     # --- turns -----------------------------------------------------------------------------------------------------
 
@@ -147,7 +186,7 @@ class InputAudio:
         wanted = int((self.heard_ms - start_ms) * BYTES_PER_MS) // 2 * 2
         self.turn = bytearray(self.recent[max(0, len(self.recent) - wanted) :])
         self.recent.clear()
-        self._opinion = (0.0, 0)
+        self._opinion, self._paused, self._guessed_at_ms = (0.0, 0), False, None
         return start_ms
 
     def take_recent(self) -> bytes:
@@ -163,6 +202,7 @@ class InputAudio:
 
     def stop(self) -> None:
         """Nobody is speaking any more, whatever turn detection thinks."""
+        self._paused = False
         if self._hysteresis is not None and self._hysteresis.speaking:
             self._hysteresis.stop()
 

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from server.engine.messages import ResponseDone
+from server.engine.messages import Command, ConfirmTurn, ResponseDone, ResumeTurn
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S = (0.02, 0.04, 0.06, 0.08, 0.12, 0.16, 0.232, 0.32, 0.45, 0.6, 1.0, 2.0, 5.0)
@@ -24,6 +24,12 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self._registry,
         )
+        self._guesses = Counter(
+            "antiphon_guesses",
+            "Answers begun in a pause, before the turn was over, by what became of them",
+            ["outcome"],
+            registry=self._registry,
+        )
         self._tokens = Counter(
             "antiphon_tokens", "Tokens read and said", ["direction", "kind"], registry=self._registry
         )
@@ -38,6 +44,11 @@ class Metrics:
         self._tokens.labels("read", "audio").inc(used.input_audio - used.cached_audio)
         self._tokens.labels("said", "text").inc(used.output_text)
         self._tokens.labels("said", "audio").inc(used.output_audio)
+
+    def command(self, command: Command) -> None:
+        """A session has told the engine something."""
+        if isinstance(command, ConfirmTurn | ResumeTurn):
+            self._guesses.labels("right" if isinstance(command, ConfirmTurn) else "undone").inc()
 
     def page(self) -> bytes:
         """Everything, as Prometheus reads it."""

@@ -49,6 +49,7 @@ class Response:
         emit: Callable[..., None],
         opened: Callable[[Wire], str | None],
         conversation_id: str | None,
+        clock: Callable[[], float],
     ) -> None:
         self.id, self.item_id = new_id("resp"), new_id("item")
         self._emit, self._opened = emit, opened
@@ -60,7 +61,11 @@ class Response:
         self._format = request.audio.output.format or output.format
         self._resample = audio.resampler(SPOKEN_HZ, audio.RATE_HZ[self._format.type])
         self.usage = Usage()
+        self._clock, self._asked_s = clock, clock()
+        self.decided_ms = 0.0
+        """From asking for it until it was shown: not at once if it was begun before the turn was over."""
         self.timings_ms: dict[str, float] = {}
+        """Stages in milliseconds from asking for it: the engine's, and `speech_end`, `decided`, `sent`."""
         self._text = ""
         self._place = {"response_id": self.id, "item_id": self.item_id, "output_index": 0, "content_index": 0}
         self._item: Wire | None = None
@@ -84,8 +89,12 @@ class Response:
 
     def begin(self) -> None:
         """The response exists."""
+        self.decided_ms = self.timings_ms["decided"] = self._since_asked_ms()
         self._emit("response.created", response=dict(self._wire))
         self._emit("rate_limits.updated", rate_limits=[])
+
+    def _since_asked_ms(self) -> float:
+        return 1000 * (self._clock() - self._asked_s)
 
     def _open(self, fields: Wire) -> None:
         item = {"id": self.item_id, "object": "realtime.item", "status": "in_progress", **fields}
@@ -130,6 +139,7 @@ class Response:
     def _send_audio(self, samples: audio.Samples) -> None:
         if not len(samples):
             return
+        self.timings_ms.setdefault("sent", self._since_asked_ms())
         data = base64.b64encode(audio.encode(samples, self._format.type)).decode()
         self._emit("response.output_audio.delta", **self._place, delta=data)
 

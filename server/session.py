@@ -25,6 +25,7 @@ from server.engine.messages import (
     Cancel,
     Command,
     CommitTurn,
+    ConfirmTurn,
     Context,
     DeleteItem,
     DropTurn,
@@ -34,6 +35,7 @@ from server.engine.messages import (
     Respond,
     ResponseBegun,
     ResponseDone,
+    ResumeTurn,
     SessionFailed,
     SetInstructions,
     SetTruncation,
@@ -59,7 +61,7 @@ from server.session_config import (
     Tools,
     updated,
 )
-from server.turn_detection import SpeechStarted, SpeechStopped
+from server.turn_detection import SpeechPaused, SpeechResumed, SpeechStarted, SpeechStopped, TurnChange
 
 Wire = dict[str, Any]
 
@@ -72,6 +74,16 @@ class Output:
     commands: list[Command] = field(default_factory=list)
     closes: bool = False
     """The session is over: the engine has no place for it."""
+
+
+@dataclass(slots=True)
+class Guess:
+    """An answer begun in a pause that may be the end of the turn; nothing of it is shown until the turn is over."""
+
+    item_id: str
+    response: Response
+    calls: bool
+    held: list[Event] = field(default_factory=list)
 
 
 class Session:
@@ -96,6 +108,7 @@ class Session:
         self._detached: dict[str, Response] = {}
         self._input = InputAudio(self.config.audio.input)
         self._turn_item_id: str | None = None
+        self._guess: Guess | None = None
         self._idle_from_s: float | None = None
         self._audio_was_sent = False
 
@@ -133,18 +146,21 @@ class Session:
 
     def speech_window(self, probability: float) -> Output:
         """Turn detection's probability of speech in the next 32 ms window."""
-        match self._input.window(probability):
-            case SpeechStarted(at_ms=at_ms):
-                self._speech_started(at_ms)
-            case SpeechStopped(at_ms=at_ms):
-                self._speech_stopped(at_ms)
+        self._turn_changed(self._input.window(probability))
         return self._take()
 
     def engine_event(self, event: Event) -> Output:
         """Something happened in the engine. Events of responses that are over are dropped."""
+        self._happened(event)
+        return self._take()
+
+    def _happened(self, event: Event) -> None:
+        if self._guess is not None and _is_about(event, self._guess):
+            self._guess.held.append(event)
+            return
         match event:
             case TurnProbability(probability=probability, heard_ms=heard_ms):
-                self._input.opinion(probability, heard_ms)
+                self._turn_changed(self._input.opinion(probability, heard_ms))
             case TranscriptDelta(item_id=item_id, text=text):
                 if self.config.audio.input.transcription is not None and item_id in self._items:
                     kind = "conversation.item.input_audio_transcription.delta"
@@ -155,7 +171,6 @@ class Session:
                 self._failed(event)
             case ResponseBegun() | TextDelta() | CallDelta() | AudioDelta() | ResponseDone():
                 self._response_event(event)
-        return self._take()
 
     def tick(self) -> Output:
         """Time has passed: the idle timeout of `server_vad`."""
@@ -187,6 +202,8 @@ class Session:
     # --- client events ---------------------------------------------------------------------------------------------
 
     def _client_event(self, event: ClientEvent) -> Samples | None:
+        if not isinstance(event, client_events.Append):
+            self._undo_guess()  # it was made about the conversation as it stood
         match event:
             case client_events.Append():
                 samples = self._input.decode(client_events.audio_bytes(event))
@@ -254,6 +271,7 @@ class Session:
     def _hear(self, samples: Samples) -> None:
         data = self._input.hear(samples)
         if len(self._input.turn) > LIMITS.turn_ms * BYTES_PER_MS:
+            self._undo_guess()
             self._input.clear()
             self._command(DropTurn(self.id))
             raise ClientError(
@@ -342,6 +360,39 @@ class Session:
 
     # --- turns -----------------------------------------------------------------------------------------------------
 
+    def _turn_changed(self, change: TurnChange | None) -> None:
+        match change:
+            case SpeechStarted(at_ms=at_ms):
+                self._speech_started(at_ms)
+            case SpeechStopped(at_ms=at_ms):
+                self._speech_stopped(at_ms)
+            case SpeechPaused():
+                self._make_guess()
+            case SpeechResumed():
+                self._undo_guess()
+
+    @property
+    def _answers_by_itself(self) -> bool:
+        """Whether the end of a turn begins an answer."""
+        detection = self.config.audio.input.turn_detection
+        wanted = detection is not None and detection.create_response and self.config.type == "realtime"
+        return wanted and self._response is None
+
+    def _make_guess(self) -> None:
+        """Commit the turn for the time being, and begin the answer behind the scenes."""
+        if not self._answers_by_itself or self._guess is not None:
+            return
+        item_id = self._turn_item_id = self._turn_item_id or new_id("item")
+        response, respond = self._prepare(ResponseConfig())
+        self._guess = Guess(item_id, response, respond.calls is not None)
+        self._command(CommitTurn(self.id, item_id, provisional=True))
+        self._command(respond)
+
+    def _undo_guess(self) -> None:
+        if self._guess is not None:
+            self._guess = None
+            self._command(ResumeTurn(self.id))
+
     def _speech_started(self, at_ms: int) -> None:
         start_ms = self._input.begin_turn(at_ms)
         self._turn_item_id = new_id("item")
@@ -356,13 +407,20 @@ class Session:
     def _speech_stopped(self, at_ms: int) -> None:
         item_id = self._turn_item_id or new_id("item")
         self._emit("input_audio_buffer.speech_stopped", audio_end_ms=at_ms, item_id=item_id)
-        self._commit(item_id)
-        detection = self.config.audio.input.turn_detection
-        wanted = detection is not None and detection.create_response and self.config.type == "realtime"
-        if wanted and self._response is None:
-            self._respond(ResponseConfig())
+        guess, self._guess = self._guess, None
+        if guess is None:
+            self._commit(item_id)
+            if self._answers_by_itself:
+                self._respond(ResponseConfig())
+        else:
+            self._commit(item_id, confirms=True)
+            self._begin(guess.response, guess.calls)
+            for event in guess.held:
+                self._happened(event)
+        if self._response is not None:
+            self._response.timings_ms["speech_end"] = at_ms - self._input.heard_ms + self._response.decided_ms
 
-    def _commit(self, item_id: str) -> None:
+    def _commit(self, item_id: str, confirms: bool = False) -> None:
         pcm = self._input.take_turn()
         self._turn_item_id = None
         previous = self._items.last_id
@@ -375,7 +433,8 @@ class Session:
             "role": "user",
             "content": [{"type": "input_audio", "transcript": None}],
         }
-        self._add(Item(wire, pcm, len(pcm) // BYTES_PER_MS), CommitTurn(self.id, item_id))
+        command = ConfirmTurn(self.id) if confirms else CommitTurn(self.id, item_id)
+        self._add(Item(wire, pcm, len(pcm) // BYTES_PER_MS), command)
         self._emit("conversation.item.done", previous_item_id=previous, item=wire)
         self._items.forget_old_audio()
 
@@ -417,35 +476,44 @@ class Session:
                 "rate_limit_exceeded",
                 "response.conversation",
             )
+        response, respond = self._prepare(request)
+        self._begin(response, respond.calls is not None)
+        self._command(respond)
+
+    def _prepare(self, request: ResponseConfig) -> tuple[Response, Respond]:
+        """A response that nobody has seen yet, and the command that makes it. Raises `ClientError`."""
+        detached = request.conversation == "none"
         tools = self.config.tools if request.tools is None else request.tools
         allowed = _calls(request.tool_choice or self.config.tool_choice, tools, "response.tools")
         context = self._context(request) if detached else None
         conversation_id = None if detached else self.conversation_id
-        response = Response(request, self.config, self._emit, self._opened, conversation_id)
-        response.begin()
-        if detached:
-            self._detached[response.id] = response
-        else:
-            self._response, self._idle_from_s = response, None
-        if allowed is None:
-            response.open_message()
+        response = Response(request, self.config, self._emit, self._opened, conversation_id, self._clock)
         instructions = None
         if request.instructions is not None or request.tools is not None:
             own = self.config.instructions if request.instructions is None else request.instructions
             instructions = _system_text(own, tools)
-        self._command(
-            Respond(
-                self.id,
-                response.id,
-                response.item_id,
-                speak=response.speaks,
-                speed=self.config.audio.output.speed,
-                max_tokens=response.max_tokens,
-                instructions=instructions,
-                calls=allowed,
-                context=context,
-            )
+        respond = Respond(
+            self.id,
+            response.id,
+            response.item_id,
+            speak=response.speaks,
+            speed=self.config.audio.output.speed,
+            max_tokens=response.max_tokens,
+            instructions=instructions,
+            calls=allowed,
+            context=context,
         )
+        return response, respond
+
+    def _begin(self, response: Response, calls: bool) -> None:
+        """Show a response; where it may become a function call, without an item yet."""
+        response.begin()
+        if response.in_conversation:
+            self._response, self._idle_from_s = response, None
+        else:
+            self._detached[response.id] = response
+        if not calls:
+            response.open_message()
 
     def _context(self, request: ResponseConfig) -> tuple[Context, ...]:
         """What a response outside the conversation is about."""
@@ -494,7 +562,7 @@ class Session:
                     item.pcm += pcm
                     item.audio_ms += 1000 * len(pcm) // (2 * SPOKEN_HZ)
             case ResponseDone(status=status):
-                response.usage, response.timings_ms = event.usage, event.timings_ms
+                response.usage, response.timings_ms = event.usage, event.timings_ms | response.timings_ms
                 details: Wire | None = None
                 if status == "incomplete":
                     details = {"type": "incomplete", "reason": "max_output_tokens"}
@@ -506,6 +574,7 @@ class Session:
         error = AntiphonError(event.message)
         error.code = event.code
         self._emit("error", error=wire_error(error))
+        self._undo_guess()
         for response in [r for r in (self._response, *self._detached.values()) if r is not None]:
             self._finish(response, "failed", _failure(event.code, event.message))
         self._out.closes = self._out.closes or event.fatal
@@ -544,6 +613,17 @@ class Session:
     def _take(self) -> Output:
         out, self._out = self._out, Output()
         return out
+
+
+def _is_about(event: Event, guess: Guess) -> bool:
+    """Whether an event shows something of a guess."""
+    match event:
+        case TranscriptDelta() | TranscriptDone():
+            return event.item_id == guess.item_id
+        case ResponseBegun() | TextDelta() | CallDelta() | AudioDelta() | ResponseDone():
+            return event.response_id == guess.response.id
+        case _:
+            return False
 
 
 def _failure(code: str, message: str) -> Wire:

@@ -36,6 +36,19 @@ class SpeechStopped:
     at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class SpeechPaused:
+    """They may have stopped: a pause that an answer can be begun in, though not shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechResumed:
+    """The pause was none, or the model does not believe in it."""
+
+
+TurnChange = SpeechStarted | SpeechStopped | SpeechPaused | SpeechResumed
+
+
 class Hysteresis:
     """Probabilities of speech, one per window -> starts and stops."""
 

@@ -13,10 +13,12 @@ from server.engine.messages import (
     Cancel,
     Command,
     CommitTurn,
+    ConfirmTurn,
     DropTurn,
     Hear,
     Respond,
     ResponseDone,
+    ResumeTurn,
     SetInstructions,
     TextDelta,
     TranscriptDone,
@@ -185,8 +187,83 @@ def test_semantic_turns_end_when_the_model_thinks_so(driver: Driver) -> None:
     driver.speech(960, LOUD)
     driver.engine(TurnProbability("sess_1", 0.2, 900))
     assert driver.speech(640, SILENT) == []
-    driver.engine(TurnProbability("sess_1", 0.95, 1500))
-    assert "input_audio_buffer.committed" in driver.speech(64, SILENT)
+    assert "input_audio_buffer.committed" in driver.engine(TurnProbability("sess_1", 0.95, 1500))
+
+
+# --- answers begun in a pause --------------------------------------------------------------------------------------
+
+
+def _semantic(driver: Driver) -> None:
+    detection = {"type": "semantic_vad", "eagerness": "medium"}
+    driver.send("session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": detection}}})
+
+
+def test_in_a_pause_an_answer_is_begun_and_shown_when_the_turn_is_over(driver: Driver) -> None:
+    _semantic(driver)
+    driver.speech(960, LOUD)
+    assert driver.speech(64, SILENT) == []
+    assert driver.last(CommitTurn).provisional
+    guessed = driver.last(Respond)
+    item_id = driver.last(CommitTurn).item_id
+    for event in (
+        TranscriptDone("sess_1", item_id, "Hi.", 20, 2),
+        TextDelta("sess_1", guessed.response_id, "Hello"),
+        AudioDelta("sess_1", guessed.response_id, bytes(4800)),
+    ):
+        assert driver.engine(event) == []
+    driver.engine(TurnProbability("sess_1", 0.95, 1150))
+    kinds = driver.speech(64, SILENT)
+    deltas = ["response.output_audio_transcript.delta", "response.output_audio.delta"]
+    assert kinds == ["input_audio_buffer.speech_stopped", *COMMITTED, *BEGIN, *deltas]
+    assert isinstance(driver.commands[-1], ConfirmTurn | Hear)
+    assert driver.last(ConfirmTurn)
+    assert [c for c in driver.commands if isinstance(c, Respond)] == [guessed]
+    assert driver.event("input_audio_buffer.committed")["item_id"] == item_id
+    assert driver.engine(ResponseDone("sess_1", guessed.response_id, "completed", Usage(1, 2, 0, 0, 3, 4))) == END
+    assert driver.event("response.done")["response"]["timings_ms"].keys() == {"speech_end", "decided", "sent"}
+
+
+def test_whoever_goes_on_speaking_never_hears_of_the_guess(driver: Driver) -> None:
+    _semantic(driver)
+    driver.speech(960, LOUD)
+    driver.speech(64, SILENT)
+    guessed = driver.last(Respond)
+    assert driver.speech(320, LOUD) == []
+    assert isinstance(driver.last(ResumeTurn), ResumeTurn)
+    assert driver.engine(AudioDelta("sess_1", guessed.response_id, bytes(4800))) == []
+    kinds = driver.speech(64, SILENT) + driver.engine(TurnProbability("sess_1", 0.95, 1500)) + driver.speech(64, SILENT)
+    assert kinds == ["input_audio_buffer.speech_stopped", *COMMITTED, *BEGIN]
+    assert len([c for c in driver.commands if isinstance(c, Respond)]) == 2
+
+
+def test_a_guess_that_the_model_does_not_believe_in_is_undone_and_not_repeated_in_this_pause(driver: Driver) -> None:
+    _semantic(driver)
+    driver.speech(960, LOUD)
+    driver.speech(64, SILENT)
+    driver.engine(TurnProbability("sess_1", 0.1, 1150))
+    assert isinstance(driver.commands[-1], ResumeTurn)
+    assert driver.speech(640, SILENT) == []
+    assert len([c for c in driver.commands if isinstance(c, CommitTurn)]) == 1
+
+
+def test_a_client_that_changes_the_conversation_undoes_the_guess(driver: Driver) -> None:
+    driver.speech(960, LOUD)
+    driver.speech(96, SILENT)
+    assert driver.last(CommitTurn).provisional
+    part = {"type": "input_text", "text": "Wait!"}
+    driver.send("conversation.item.create", item={"type": "message", "role": "user", "content": [part]})
+    order = [type(c) for c in driver.commands if not isinstance(c, Hear)]
+    assert order[-2:] == [ResumeTurn, AddText]
+    assert driver.speech(640, SILENT) == ["input_audio_buffer.speech_stopped", *COMMITTED, *BEGIN]
+    assert not driver.last(CommitTurn).provisional
+
+
+def test_nothing_is_guessed_where_no_answer_would_follow(driver: Driver) -> None:
+    detection = {"type": "server_vad", "create_response": False}
+    driver.send("session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": detection}}})
+    driver.speech(960, LOUD)
+    driver.speech(640, SILENT)
+    assert [c.provisional for c in driver.commands if isinstance(c, CommitTurn)] == [False]
 
 
 def test_cancel_ends_the_response_and_a_second_cancel_is_a_known_error(driver: Driver) -> None:
@@ -420,7 +497,7 @@ def test_two_utterances_in_one_frame_are_two_turns(driver: Driver) -> None:
     for i in range(len(samples) // 512):
         driver._note(driver.session.hear(samples[512 * i : 512 * i + 512]))
         driver._note(driver.session.speech_window(probabilities[i]))
-        if any(isinstance(c, CommitTurn) for c in driver.commands[before:]):
+        if any(isinstance(c, ConfirmTurn) for c in driver.commands[before:]):
             turns.append(_heard_ms(driver.commands[before:]))
             before = len(driver.commands)
     assert turns == [pytest.approx(300 + 30 * 32 + 500, abs=32)] * 2
