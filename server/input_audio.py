@@ -16,9 +16,11 @@ from server.turn_detection import WINDOW_MS, Hysteresis, SpeechPaused, SpeechRes
 BYTES_PER_MS = HEARD_HZ * 2 // 1000
 # semantic_vad: the end-of-turn probability that ends a turn in a pause, and the pause that ends it anyway.
 _EAGERNESS = {"low": (0.9, 8000), "medium": (0.75, 4000), "auto": (0.75, 4000), "high": (0.5, 2000)}
-_SEMANTIC_THRESHOLD, _SEMANTIC_PADDING_MS, _SEMANTIC_MIN_PAUSE_MS = 0.5, 300, 96
+_SEMANTIC_THRESHOLD, _SEMANTIC_PADDING_MS, _SEMANTIC_MIN_PAUSE_MS = 0.5, 300, 120
 # A pause of so many windows is worth a guess that the turn is over, unless the model thinks that it is not.
 _GUESS_AFTER_MS, _GUESS_PLAUSIBLE = 2 * WINDOW_MS, 0.3
+# So far below the loudest of the turn it is a pause: the network of turn detection takes 100 ms longer to say so.
+_QUIET_SHARE = 0.05
 
 
 def _kind(settings: AudioInput) -> str | None:
@@ -44,6 +46,9 @@ class InputAudio:
         self._opinion: tuple[float, int] = (0.0, 0)  # the model's: probability that the turn is over, after so many ms
         self._paused = False
         self._guessed_at_ms: int | None = None  # the pause that a guess was made in: one guess each
+        self._loudest = 0.0  # RMS
+        self._low_since_ms: int | None = None  # since when the level is that of a pause
+        self._echo = False  # a turn has ended by meaning, which turn detection does not know yet
         self._detect(settings)
 
     # --- settings --------------------------------------------------------------------------------------------------
@@ -100,6 +105,7 @@ class InputAudio:
         """More 16 kHz audio; returns it if it belongs to the open turn, else nothing."""
         self.heard_ms += 1000 * len(samples) / HEARD_HZ
         data = samples.tobytes()
+        self._measure(samples)
         if self._hysteresis is None or self._hysteresis.speaking:
             self.turn += data
             return data
@@ -108,6 +114,14 @@ class InputAudio:
         keep = BYTES_PER_MS * (self.padding_ms + 4 * WINDOW_MS) + len(data)
         del self.recent[: max(0, len(self.recent) - keep)]
         return b""
+
+    def _measure(self, samples: Samples) -> None:
+        level = float(np.sqrt(np.square(samples, dtype=np.float32).mean())) if len(samples) else 0.0
+        self._loudest = max(self._loudest, level)
+        if level > _QUIET_SHARE * self._loudest:
+            self._low_since_ms = None
+        elif self._low_since_ms is None:
+            self._low_since_ms = round(self.heard_ms - 1000 * len(samples) / HEARD_HZ)
 
     def end_of_input(self) -> Samples:
         """What the filters still hold when a manual turn ends; the next turn begins with none of it."""
@@ -119,8 +133,8 @@ class InputAudio:
         """The model's own: how likely the turn is over, having heard so much of it."""
         self._opinion = (probability, heard_ms)
         now_ms = self._windows_start_ms + self._windows * WINDOW_MS
-        if self._hysteresis is not None and self._is_over_by_meaning(now_ms):
-            return self._stopped(self._hysteresis)
+        if self._is_over_by_meaning(now_ms):
+            return self._stopped()
         if self._paused and self._is_about_the_pause and probability < self._plausible:
             self._paused = False
             return SpeechResumed()
@@ -132,17 +146,28 @@ class InputAudio:
         self._windows += 1
         if self._hysteresis is None:
             return None
-        change = self._hysteresis.push(probability, start_ms)
+        self._echo = self._echo and probability >= self._hysteresis.threshold and self._low_since_ms is not None
+        change = self._hysteresis.push(0.0 if self._echo else probability, start_ms)
         if change is not None:
             self._paused = False
             return change
         if self._is_over_by_meaning(start_ms + WINDOW_MS):
-            return self._stopped(self._hysteresis)
-        return self._guess(self._hysteresis.quiet_since_ms, start_ms + WINDOW_MS)
+            return self._stopped()
+        return self._guess(self._quiet_since_ms, start_ms + WINDOW_MS)
 
-    def _stopped(self, hysteresis: Hysteresis) -> SpeechStopped:
-        self._paused = False
-        return hysteresis.stop()
+    def _stopped(self) -> SpeechStopped:
+        assert self._hysteresis is not None
+        at_ms = self._quiet_since_ms or 0
+        self._paused, self._echo = False, self._hysteresis.quiet_since_ms is None
+        return self._hysteresis.stop(at_ms)
+
+    @property
+    def _quiet_since_ms(self) -> int | None:
+        """Since when there is a pause in the open turn, by its level or by turn detection."""
+        if self._hysteresis is None or not self._hysteresis.speaking:
+            return None
+        found = [ms for ms in (self._low_since_ms, self._hysteresis.quiet_since_ms) if ms is not None]
+        return min(found, default=None)
 
     def _guess(self, quiet_since_ms: int | None, now_ms: int) -> TurnChange | None:
         """Whether a pause begins that is worth a guess, or one has ended."""
@@ -164,16 +189,16 @@ class InputAudio:
     @property
     def _is_about_the_pause(self) -> bool:
         """An opinion from before the pause says nothing about the pause."""
-        quiet_since_ms = self._hysteresis.quiet_since_ms if self._hysteresis is not None else None
+        quiet_since_ms = self._quiet_since_ms
         turn_start_ms = self.heard_ms - len(self.turn) / BYTES_PER_MS
         return quiet_since_ms is not None and turn_start_ms + self._opinion[1] >= quiet_since_ms
 
     def _is_over_by_meaning(self, now_ms: int) -> bool:
         """Whether the turn ends in a pause because the model thinks that it is over."""
         detection = self._settings.turn_detection
-        if not isinstance(detection, SemanticVad) or self._hysteresis is None:
+        if not isinstance(detection, SemanticVad):
             return False
-        quiet_since_ms = self._hysteresis.quiet_since_ms
+        quiet_since_ms = self._quiet_since_ms
         if quiet_since_ms is None or now_ms - quiet_since_ms < _SEMANTIC_MIN_PAUSE_MS:
             return False
         return self._is_about_the_pause and self._opinion[0] >= _EAGERNESS[detection.eagerness][0]
@@ -186,6 +211,7 @@ class InputAudio:
         wanted = int((self.heard_ms - start_ms) * BYTES_PER_MS) // 2 * 2
         self.turn = bytearray(self.recent[max(0, len(self.recent) - wanted) :])
         self.recent.clear()
+        self._loudest, self._low_since_ms = 0.0, None
         self._opinion, self._paused, self._guessed_at_ms = (0.0, 0), False, None
         return start_ms
 
@@ -204,7 +230,7 @@ class InputAudio:
         """Nobody is speaking any more, whatever turn detection thinks."""
         self._paused = False
         if self._hysteresis is not None and self._hysteresis.speaking:
-            self._hysteresis.stop()
+            self._hysteresis.stop(round(self.heard_ms))
 
     def clear(self) -> None:
         """Forget what was heard; it still counts as time that has passed."""

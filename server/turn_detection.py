@@ -74,18 +74,17 @@ class Hysteresis:
             self._quiet_since_ms = window_start_ms
         if end_ms - self._quiet_since_ms < self.silence_ms:
             return None
-        return self.stop()
+        return self.stop(self._quiet_since_ms)
 
     @property
     def quiet_since_ms(self) -> int | None:
         """Since when it has been quiet inside a turn."""
         return self._quiet_since_ms if self.speaking else None
 
-    def stop(self) -> SpeechStopped:
-        """End the turn now, for a reason of one's own."""
-        stopped = SpeechStopped(self._quiet_since_ms or 0)
+    def stop(self, at_ms: int) -> SpeechStopped:
+        """The turn is over since `at_ms`, for a reason of one's own."""
         self.speaking, self._loud, self._quiet_since_ms = False, 0, None
-        return stopped
+        return SpeechStopped(at_ms)
 
 
 class VoiceActivityNetwork:

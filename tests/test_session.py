@@ -62,11 +62,11 @@ class Driver:
         pcm = np.full(24 * ms, level, dtype="<i2").tobytes()
         return self.send("input_audio_buffer.append", audio=base64.b64encode(pcm).decode())
 
-    def speech(self, ms: int, probability: float) -> list[str]:
+    def speech(self, ms: int, probability: float, level: int = 1000) -> list[str]:
         """Audio of so many ms, and turn detection's opinion on it."""
         kinds = []
         for _ in range(ms // 32):
-            kinds += self.append(32, 1000)
+            kinds += self.append(32, level)
             kinds += self._note(self.session.speech_window(probability))
         return kinds
 
@@ -256,6 +256,18 @@ def test_a_client_that_changes_the_conversation_undoes_the_guess(driver: Driver)
     assert order[-2:] == [ResumeTurn, AddText]
     assert driver.speech(640, SILENT) == ["input_audio_buffer.speech_stopped", *COMMITTED, *BEGIN]
     assert not driver.last(CommitTurn).provisional
+
+
+def test_a_turn_ends_by_level_and_meaning_before_turn_detection_notices(driver: Driver) -> None:
+    _semantic(driver)
+    driver.speech(960, LOUD)
+    driver.speech(96, LOUD, level=0)
+    assert driver.last(CommitTurn).provisional
+    driver.engine(TurnProbability("sess_1", 0.95, 1400))
+    assert "input_audio_buffer.speech_stopped" in driver.speech(64, LOUD, level=0)
+    assert driver.event("input_audio_buffer.speech_stopped")["audio_end_ms"] == pytest.approx(960, abs=40)
+    assert driver.speech(160, LOUD, level=0) == []  # turn detection still echoes
+    assert "input_audio_buffer.speech_started" in driver.speech(96, LOUD)
 
 
 def test_nothing_is_guessed_where_no_answer_would_follow(driver: Driver) -> None:

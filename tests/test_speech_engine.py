@@ -261,10 +261,11 @@ def test_a_turn_that_goes_on_after_a_provisional_end_is_heard_as_if_there_had_be
 
 def test_a_confirmed_provisional_end_is_an_end(engine: SpeechEngine) -> None:
     engine.receive(OpenSession("b"))
-    for session, provisional in (("a", True), ("b", False)):
+    for session in "ab":
         engine.receive(Hear(session, _noise(700)))
-        engine.receive(CommitTurn(session, "q", provisional))
+        engine.receive(CommitTurn(session, "q", provisional=True))
         engine.receive(Respond(session, "r", "x", max_tokens=60))
+    engine.receive(ConfirmTurn("b"))
     events = _steps(engine, 40)
     engine.receive(Hear("a", _noise(100, 5)))  # silence that proved it: not of the next turn
     engine.receive(ConfirmTurn("a"))
@@ -281,7 +282,7 @@ def test_at_a_provisional_end_the_model_says_what_it_thinks_if_silence_goes_on(e
     _run(engine)
     engine.receive(CommitTurn("a", "q", provisional=True))
     opinions = [e for e in _run(engine) if isinstance(e, TurnProbability)]
-    assert opinions[-1].heard_ms == 400 + 40 * DELAY_TOKENS
+    assert opinions[-1].heard_ms > 400 + 40 * DELAY_TOKENS
 
 
 def test_a_turn_that_follows_a_commit_at_once_waits_for_it(engine: SpeechEngine) -> None:

@@ -10,7 +10,8 @@ from model.audio_tokenizer import TOKEN_SAMPLES as HEARD_SAMPLES
 from model.streaming import State
 
 FRAME_BYTES = 2 * HEARD_SAMPLES
-_SILENCE = bytes(FRAME_BYTES * DELAY_TOKENS)
+# At an end that may be none the model is asked what it would think if the silence went on for so much longer.
+_IMAGINED_TOKENS = 3
 
 
 @dataclass(eq=False, slots=True)
@@ -34,9 +35,10 @@ class Ear:
     def waiting_frames(self) -> int:
         return len(self.pcm) // FRAME_BYTES
 
-    def end(self, now_s: float) -> None:
+    def end(self, now_s: float, provisional: bool) -> None:
         """Fill the last frame up, and add the silence after which the tokenizer has said all it knows."""
-        self.add(bytes(-len(self.pcm) % FRAME_BYTES) + _SILENCE, now_s)
+        silence = DELAY_TOKENS + (_IMAGINED_TOKENS if provisional else 0)
+        self.add(bytes(-len(self.pcm) % FRAME_BYTES + silence * FRAME_BYTES), now_s)
 
     def copy(self) -> "Ear":
         """As it is now. The state's tensors are never changed, only replaced."""

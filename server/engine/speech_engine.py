@@ -177,7 +177,7 @@ class SpeechEngine:
                     items = len(conversation.items) - (session.turn is not None)
                     tokens = len(session.turn.tokens) if session.turn else 1
                     session.pause = Pause(session.ear.copy(), items, tokens + len(session.waiting_codes))
-                session.ear.end(self.clock())
+                session.ear.end(self.clock(), provisional)
                 session.commit_as, session.committed_s = item_id, self.clock()
             case DropTurn():
                 session.ear = self._new_ear()
@@ -359,7 +359,6 @@ class SpeechEngine:
         conversation, sequence = session.conversation, session.conversation.sequence
         if request.instructions is not None:
             conversation.set_instructions(request.instructions)
-        cached_text, cached_audio = conversation.count(sequence.tokens[: sequence.cached])
         mode = "<speech>" if request.speak else "<text>"
         opening = ["<assistant>"] if request.calls else ["<assistant>", mode]
         item = conversation.open_item(request.item_id, *opening)
@@ -369,6 +368,7 @@ class SpeechEngine:
             self._fail(session, request, error)
             return
         text, audio = conversation.count(sequence.tokens)
+        cached_text, cached_audio = conversation.count(sequence.tokens[: sequence.cached])
         answer = Answer(request, item, asked_at_s, text, audio, cached_text, cached_audio, opening_tokens=len(opening))
         session.answer = answer
         for stage, at_s in session.stages_s.items():
