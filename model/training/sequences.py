@@ -7,7 +7,7 @@ the question whether the turn is over. Dialogues are put together anew every tim
 import multiprocessing
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,7 @@ class Sequence:
 # Text, kind, codes, the first code after the speech, the code at which each word has been heard. Codes are int16; as
 # tensors they would cost a file handle each on their way between processes.
 HeardRow = tuple[str, str, np.ndarray, int, list[int]]
-_CLEAN_SHARE = 0.35
+_CLEAN_SHARE, _HESITANT_SHARE = 0.35, 0.3
 _HEARD_BATCH = 25
 
 
@@ -81,13 +81,34 @@ def word_ends(recording: Recording) -> list[int]:
     return [heard[max(0, round(share) - 1)] for share in shares]
 
 
+def hesitant(recording: Recording, pcm: np.ndarray, rng: random.Random) -> tuple[Recording, np.ndarray]:
+    """A recording with a pause of 0.3 to 1 s behind one of its words: the turn is not over there."""
+    ends = word_ends(recording)[:-1]
+    if not ends:
+        return recording, pcm
+    at, pause = rng.choice(ends), int(rng.uniform(0.3, 1.0) * recording.rate_hz)
+    fade = min(at, len(pcm) - at, recording.rate_hz // 100)
+    ramp = np.linspace(1, 0, fade)
+    before, after = pcm[:at].copy(), pcm[at:].copy()
+    before[at - fade :] = before[at - fade :] * ramp
+    after[:fade] = after[:fade] * ramp[::-1]
+    sounds = tuple((start if start < at else start + pause, name) for start, name in recording.sounds)
+    # The pause is a sound of its own, so that the word before it still ends where it ends.
+    place = sum(start < at for start, _ in sounds)
+    sounds = (*sounds[:place], (at, "_"), *sounds[place:])
+    moved = replace(recording, sounds=sounds, samples=recording.samples + pause)
+    return moved, np.concatenate([before, np.zeros(pause, np.int16), after])
+
+
 @torch.inference_mode()
 def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
     index, tokenizer, copy = job
     torch.set_num_threads(1)
     rng = random.Random(f"{index.stem} {copy}")
     torch.manual_seed(rng.getrandbits(32))
-    recordings = sorted(corpus.load_shard(index), key=lambda pair: len(pair[1]))
+    pairs = list(corpus.load_shard(index))
+    pairs = [hesitant(*pair, rng) if rng.random() < _HESITANT_SHARE else pair for pair in pairs]
+    recordings = sorted(pairs, key=lambda pair: len(pair[1]))
     rows = []
     for first in range(0, len(recordings), _HEARD_BATCH):
         batch = recordings[first : first + _HEARD_BATCH]
