@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 _EXAMPLES = """examples:
@@ -54,6 +55,12 @@ def _serve(argv: list[str]) -> int:
         help="threads of the engine (default: %(default)s)",
     )
     parser.add_argument(
+        "--sessions",
+        type=int,
+        metavar="N",
+        help="conversations at once; more are refused with close code 1013 (default: what is measured at start-up)",
+    )
+    parser.add_argument(
         "--api-key",
         action="append",
         default=[],
@@ -80,6 +87,7 @@ def _serve(argv: list[str]) -> int:
             api_keys=keys,
             log_level=options.log_level,
             record=options.record,
+            engine=replace(defaults.engine, sessions=options.sessions),
             engine_threads=options.engine_threads,
         )
     )

@@ -35,8 +35,16 @@ class InvalidKey(AntiphonError):
     kind = "invalid_request_error"
 
 
+RETRY_AFTER_S = 5  # when to try again what was refused for want of room
+
+
 class EngineFull(AntiphonError):
+    """No room now. The message says when to try again."""
+
     code = "server_overloaded"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{message}; try again in {RETRY_AFTER_S} s")
 
 
 class SessionLost(AntiphonError):

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from server.config import LIMITS, ServerConfig
 from server.engine.interface import SpeechEngine
 from server.engine.messages import CloseSession, OpenSession, ResponseDone
 from server.errors import (
+    RETRY_AFTER_S,
     AntiphonError,
     ClientError,
     EngineFull,
@@ -179,7 +181,9 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
 
     @app.exception_handler(AntiphonError)
     async def refused(_: Request, error: AntiphonError) -> JSONResponse:
-        return JSONResponse({"error": wire_error(error)}, _status_of(error))
+        status = _status_of(error)
+        later = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+        return JSONResponse({"error": wire_error(error)}, status, later)
 
     @app.get("/health")
     async def health(response: Response) -> dict[str, str]:
@@ -223,15 +227,15 @@ def _status_of(error: AntiphonError) -> int:
     """The HTTP status of an error."""
     match error:
         case InvalidKey():
-            return 401
+            return HTTPStatus.UNAUTHORIZED
         case ClientError(code="model_not_found"):
-            return 404
+            return HTTPStatus.NOT_FOUND
         case ClientError():
-            return 400
+            return HTTPStatus.BAD_REQUEST
         case EngineUnavailable() | SessionLost() | EngineFull():
-            return 503
+            return HTTPStatus.SERVICE_UNAVAILABLE
         case _:
-            return 500
+            return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def run(config: ServerConfig) -> None:

@@ -12,6 +12,7 @@ from server.engine.messages import (
     AddText,
     AudioDelta,
     Cancel,
+    CloseSession,
     CommitTurn,
     ConfirmTurn,
     DropTurn,
@@ -304,3 +305,40 @@ def test_a_turn_that_follows_a_commit_at_once_waits_for_it(engine: SpeechEngine)
     heard = engine.model.layout.is_heard
     assert list(mine) == ["t", "x", "q1", "q2", "q3"]
     assert all([t for t in mine[q] if heard(t)] == [t for t in alone[q] if heard(t)] for q in alone)
+
+
+# --- admission -----------------------------------------------------------------------------------------------------
+
+
+def test_more_conversations_than_there_is_room_for_are_refused_with_a_time_to_retry(tiny: SpeechModel) -> None:
+    engine = SpeechEngine(tiny, EngineConfig(slots=3, length=1024, sessions=1))
+    engine.receive(OpenSession("a"))
+    engine.receive(Respond("a", "r", "x", max_tokens=8, context=()))  # beside the conversation: not one more
+    engine.receive(OpenSession("b"))
+    [refused] = [e for e in _run(engine) if isinstance(e, SessionFailed)]
+    assert (refused.session_id, refused.code, refused.fatal) == ("b", "server_overloaded", True)
+    assert "try again in" in refused.message
+    engine.receive(CloseSession("a"))
+    engine.receive(OpenSession("c"))
+    assert not any(isinstance(e, SessionFailed) for e in _run(engine))
+
+
+def test_the_capacity_is_what_the_clock_says(tiny: SpeechModel) -> None:
+    """The same trial on a clock that runs twice as fast: half the room."""
+
+    def found(seconds_per_step: float) -> int:
+        engine = SpeechEngine(tiny, EngineConfig(slots=1000, length=256))
+        engine.capacity = 4
+        steps = 0
+        step = engine.step
+
+        def counted() -> list[Event]:
+            nonlocal steps
+            steps += 1
+            return step()
+
+        engine.step = counted  # type: ignore[method-assign]
+        return worker.measured_capacity(engine, lambda: seconds_per_step * steps)
+
+    assert found(0.01) == pytest.approx(2 * found(0.02), abs=1)
+    assert found(1000.0) == 1

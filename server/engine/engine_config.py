@@ -8,6 +8,8 @@ class EngineConfig:
     """Sizes of the embedded engine."""
 
     slots: int = 32
+    sessions: int | None = None
+    """The most conversations at once; None: what is measured at start-up, and never more than there are slots."""
     length: int = 2048
     prefill_tokens: int = 64
     """The most tokens that one sequence prefills in one step: longer prompts take several, so nobody waits long."""

@@ -133,6 +133,8 @@ class SpeechEngine:
         self.tokens = TorchTokenEngine(model.transformer, model.layout, config)
         self._calls = CallGrammar(model.text, model.layout)
         self._scheduler = Scheduler()
+        self.capacity = min(config.sessions or config.slots, config.slots)
+        """The most conversations at once."""
         self._sessions: dict[str, Session] = {}
         self._events: list[Event] = []
 
@@ -143,6 +145,8 @@ class SpeechEngine:
         session_id = command.session_id
         try:
             if isinstance(command, OpenSession):
+                if sum(not s.detached for s in self._sessions.values()) >= self.capacity:
+                    raise EngineFull(f"expected at most {self.capacity} conversations at once")
                 self._sessions[session_id] = self._session(session_id)
             elif session_id in self._sessions:
                 self._carry_out(command, self._sessions[session_id])
@@ -244,6 +248,8 @@ class SpeechEngine:
         answer = session.answer
         if answer is not None and answer.request.response_id == response_id:
             self._finish(session, "cancelled")
+        elif not session.detached:
+            self._prefill(session)
 
     def _resume(self, session: Session, pause: Pause) -> None:
         """The turn goes on: its end, and the answer begun since, never were."""
@@ -316,13 +322,14 @@ class SpeechEngine:
             for ear, codes in hear(self.model.tokenizer, [s.ear for s in served]):
                 listening[id(ear)].waiting_codes += [self.model.layout.heard_start + code for code in codes]
         for session in served:
-            if not session.generating:
-                self._prefill(session)
+            self._prefill(session)
 
     def _prefill(self, session: Session) -> None:
         """Move waiting codes into the conversation, where the next step reads them."""
-        if not session.waiting_codes:
+        if not session.waiting_codes or session.generating:
             return
+        if session.asked and session.turn is None and session.commit_as is None:
+            return  # a new turn: the answer to the one before has its place first
         if session.turn is None:
             session.turn = session.conversation.open_item(_OPEN_TURN, "<user>")
         session.conversation.extend(session.turn, session.waiting_codes)

@@ -5,14 +5,18 @@ Sleeps while there is nothing to do. Knows nothing about the gateway.
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
+    FRAME_MS,
+    HEARD_HZ,
+    SPOKEN_HZ,
     AddText,
+    AudioDelta,
     CloseSession,
     Command,
     CommitTurn,
@@ -29,6 +33,9 @@ if TYPE_CHECKING:  # importing it loads torch, which only the child process may 
 
 _log = logging.getLogger("antiphon.engine")
 READY = "ready"
+# The trial that capacity is measured by, and how much of the engine's time conversations may take: it must also have
+# an answer ready at once when many people stop speaking together.
+_TRIAL_SESSIONS, _TRIAL_FRAMES, _USED_SHARE = 8, 50, 0.6
 
 
 def run(pipe: Connection, model_dir: Path, config: EngineConfig, threads: int) -> None:
@@ -44,7 +51,10 @@ def run(pipe: Connection, model_dir: Path, config: EngineConfig, threads: int) -
     except CheckpointError as error:
         pipe.send(str(error))
         return
-    warm_up(engine)
+    with torch.inference_mode():
+        warm_up(engine)
+        if config.sessions is None:
+            engine.capacity = measured_capacity(engine)
     pipe.send(READY)
     try:
         while True:
@@ -96,3 +106,34 @@ def warm_up(engine: "SpeechEngine") -> None:
         events = engine.step()
     engine.receive(CloseSession("warm-up"))
     _log.info("warm-up took %.1f s", time.perf_counter() - started)
+
+
+def measured_capacity(engine: "SpeechEngine", clock: Callable[[], float] = time.perf_counter) -> int:
+    """How many conversations this machine can hold at once.
+
+    Some are held as fast as they go: everybody asks for two seconds, frame by frame as it comes from a microphone, and
+    is answered. What they took of the engine's time, with a reserve, says how many it could hold in real time.
+    """
+    names = [f"capacity {i}" for i in range(min(_TRIAL_SESSIONS, engine.capacity))]
+    started_s = clock()
+    for name in names:
+        engine.receive(OpenSession(name))
+    for _ in range(_TRIAL_FRAMES):
+        for name in names:
+            engine.receive(Hear(name, bytes(2 * HEARD_HZ * FRAME_MS // 1000)))
+        while engine.has_work:
+            engine.step()
+    for name in names:
+        engine.receive(CommitTurn(name, "heard"))
+        engine.receive(Respond(name, name, "said", max_tokens=_TRIAL_FRAMES))
+    events: list[Event] = []
+    while sum(isinstance(e, ResponseDone) for e in events) < len(names):
+        events += engine.step()
+    for name in names:
+        engine.receive(CloseSession(name))
+    spent_s = clock() - started_s
+    said_s = sum(len(e.pcm) for e in events if isinstance(e, AudioDelta)) / 2 / SPOKEN_HZ
+    talked_s = len(names) * _TRIAL_FRAMES * FRAME_MS / 1000 + said_s
+    found = max(1, min(engine.config.slots, int(_USED_SHARE * talked_s / spent_s)))
+    _log.info("room for %d conversations: %.1f s of talk took %.2f s", found, talked_s, spent_s)
+    return found
