@@ -26,6 +26,7 @@ from server.engine.messages import (
     TextDelta,
 )
 from server.engine.speech_engine import SpeechEngine
+from server.engine.token_engine import Allowed
 from tests.test_speech_engine import CONFIG, _items, _run, _tokens
 
 
@@ -44,11 +45,10 @@ def say(engine: SpeechEngine, monkeypatch: pytest.MonkeyPatch) -> Callable[[list
     def script(tokens: list[int]) -> None:
         rest = iter(tokens)
 
-        def sample(_hidden: object, sequence: object) -> int:
+        def sample(_hidden: object, _sequences: object, allowed: Allowed) -> list[int]:
             token = next(rest)
-            allowed = sequence.rule.allowed()  # type: ignore[attr-defined]
             assert allowed.start <= token < allowed.stop or token in allowed.also
-            return token
+            return [token]
 
         monkeypatch.setattr(engine.tokens, "_sample", sample)
 

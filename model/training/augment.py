@@ -13,7 +13,7 @@ from torch import Tensor
 
 def speed(pcm: Tensor, rng: random.Random) -> Tensor:
     """Faster and higher, or slower and lower: one of a few ratios that resample cheaply."""
-    ratio = rng.choice(((4, 5), (9, 10), (10, 11), (1, 1), (1, 1), (10, 9), (11, 10), (6, 5), (5, 4)))
+    ratio = rng.choice(((5, 6), (9, 10), (10, 11), (1, 1), (1, 1), (1, 1), (1, 1), (10, 9), (11, 10), (6, 5)))
     return pcm if ratio == (1, 1) else AF.resample(pcm, ratio[1], ratio[0])
 
 
@@ -49,8 +49,8 @@ def noise(pcm: Tensor, rng: random.Random) -> Tensor:
 def spectrum(mel: Tensor, rng: random.Random) -> Tensor:
     """Log-mel [B, 80, T] as another throat and another line would have made it."""
     batch, bands, frames = mel.shape
-    # Vocal-tract length perturbation (Jaitly & Hinton 2013): stretch the frequency axis by up to 17 %.
-    warp = torch.empty(batch, 1).uniform_(0.85, 1.17)
+    # Vocal-tract length perturbation (Jaitly & Hinton 2013): stretch the frequency axis by up to 10 %.
+    warp = torch.empty(batch, 1).uniform_(0.91, 1.1)
     position = (torch.arange(bands).unsqueeze(0) * warp).clamp(0, bands - 1)  # [B, 80]
     low = position.floor().long()
     high = (low + 1).clamp(max=bands - 1)

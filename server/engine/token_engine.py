@@ -151,34 +151,42 @@ class TorchTokenEngine:
         hidden = self._net.extend(tokens, slots, lengths, self._cache)  # [B, T, C]
         newest = hidden[torch.arange(len(rows)), torch.tensor(counts) - 1]  # [B, C]
         outputs: list[Sampled | TurnOpinion] = []
+        choosing: dict[Allowed, list[int]] = {}  # rows that choose among the same ids do so together
         for i, (sequence, count) in enumerate(zip(rows, counts, strict=True)):
             sequence.cached += count
             if sequence.pending:
                 continue
             if sequence.rule is not None:
-                token = self._sample(newest[i], sequence)
-                sequence.tokens.append(token)
-                last = sequence.rule.accept(token)
-                if last or len(sequence.tokens) + self.config.prefill_tokens >= self.config.length:
-                    sequence.rule, last = None, True
-                outputs.append(Sampled(sequence, token, last))
+                choosing.setdefault(sequence.rule.allowed(), []).append(i)
             elif self.layout.is_heard(sequence.tokens[-1]):
                 probability = float(torch.sigmoid(newest[i] @ self._turn_direction))
                 outputs.append(TurnOpinion(sequence, probability, len(sequence.tokens)))
+        for allowed, chosen in choosing.items():
+            for i, token in zip(chosen, self._sample(newest[chosen], [rows[i] for i in chosen], allowed), strict=True):
+                outputs.append(self._accept(rows[i], token))
         return outputs
 
-    def _sample(self, hidden: torch.Tensor, sequence: TokenSequence) -> int:
+    def _accept(self, sequence: TokenSequence, token: int) -> Sampled:
+        """Add a sampled token to its sequence."""
         assert sequence.rule is not None
-        allowed = sequence.rule.allowed()
-        weights = self._net.head
-        logits = weights[allowed.start : allowed.stop] @ hidden
+        sequence.tokens.append(token)
+        last = sequence.rule.accept(token)
+        if last or len(sequence.tokens) + self.config.prefill_tokens >= self.config.length:
+            sequence.rule, last = None, True
+        return Sampled(sequence, token, last)
+
+    def _sample(self, hidden: torch.Tensor, sequences: list[TokenSequence], allowed: Allowed) -> list[int]:
+        """One of the allowed ids for each row of hidden states [B, C]."""
+        logits = hidden @ self._net.head[allowed.start : allowed.stop].T
         if allowed.also:
-            logits = torch.cat([logits, weights[list(allowed.also)] @ hidden])
+            logits = torch.cat([logits, hidden @ self._net.head[list(allowed.also)].T], 1)
+        chosen = logits.argmax(1).tolist()
         speech = self.layout.is_spoken(allowed.start)
-        temperature = sequence.sampling.speech_temperature if speech else sequence.sampling.text_temperature
-        if temperature > 0:
-            chosen = int(torch.multinomial(torch.softmax(logits / temperature, 0), 1, generator=sequence.random))
-        else:
-            chosen = int(logits.argmax())
+        for i, sequence in enumerate(sequences):
+            sampling = sequence.sampling
+            temperature = sampling.speech_temperature if speech else sampling.text_temperature
+            if temperature > 0:
+                probabilities = torch.softmax(logits[i] / temperature, 0)
+                chosen[i] = int(torch.multinomial(probabilities, 1, generator=sequence.random))
         span = allowed.stop - allowed.start
-        return allowed.start + chosen if chosen < span else allowed.also[chosen - span]
+        return [allowed.start + c if c < span else allowed.also[c - span] for c in chosen]
