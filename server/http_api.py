@@ -123,6 +123,17 @@ def router(config: ServerConfig, engine: SpeechEngine, keys: Keys) -> APIRouter:
         shown = session.model_dump() | {"object": "realtime.session", "id": new_id("sess"), "model": name}
         return {"value": secret.value, "expires_at": secret.expires_at, "session": shown}
 
+    @made.post("/realtime/calls")
+    @made.post("/realtime/calls/{call:path}")
+    @made.post("/realtime/sessions")
+    @made.post("/realtime/transcription_sessions")
+    async def not_here() -> None:
+        raise ClientError(
+            "expected a WebSocket to /v1/realtime, with a key from /v1/realtime/client_secrets where it runs in a "
+            "browser: WebRTC, SIP and the beta's sessions are not served here",
+            "unsupported_transport",
+        )
+
     @made.post("/audio/transcriptions", response_model=None)
     async def transcriptions(
         file: UploadFile,

@@ -89,13 +89,13 @@ FIELDS = {
     "session.reasoning": (ACCEPTED, "the model does not reason"),
     "session.tracing": (ACCEPTED, ""),
     "session.prompt": (ACCEPTED, "there are no stored prompts"),
-    "session.tools.server_label": (ACCEPTED, "MCP tools are shown and never called"),
+    "session.tools.server_label": (REFUSED, "no MCP servers"),
     "session.tools.strict": (ACCEPTED, ""),
     "response.audio.output.voice": (ACCEPTED, "the model has one voice of its own"),
     "response.parallel_tool_calls": (ACCEPTED, "one call at a time"),
     "response.reasoning": (ACCEPTED, "the model does not reason"),
     "response.prompt": (ACCEPTED, "there are no stored prompts"),
-    "response.tools.server_label": (ACCEPTED, "MCP tools are shown and never called"),
+    "response.tools.server_label": (REFUSED, "no MCP servers"),
     "response.tools.strict": (ACCEPTED, ""),
 }
 

@@ -13,6 +13,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     model_serializer,
+    model_validator,
 )
 
 from server.errors import ClientError
@@ -108,17 +109,21 @@ class FunctionTool(_Strict):
 
 
 class McpTool(BaseModel):
-    """Accepted and shown; this server connects to no MCP server."""
+    """Refused, rather than shown and never called."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     type: Literal["mcp"]
     server_label: str
 
+    @model_validator(mode="after")
+    def _refuse(self) -> "McpTool":
+        raise ValueError("expected tools of type function, got mcp: this server connects to no MCP server")
+
 
 class ChosenTool(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
-    type: Literal["function", "mcp"]
-    name: str | None = None
+    type: Literal["function"]
+    name: str
 
 
 Tools = list[Annotated[FunctionTool | McpTool, Field(discriminator="type")]]

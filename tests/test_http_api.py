@@ -189,3 +189,11 @@ async def test_the_demo_page_is_served_and_needs_nothing_from_elsewhere() -> Non
         page = (await http.get("http://test/")).text
     assert "<title>Antiphon</title>" in page
     assert "https://" not in page
+
+
+@pytest.mark.parametrize("path", ["calls", "calls/rtc_1/hangup", "sessions", "transcription_sessions"])
+async def test_other_transports_are_refused_with_the_one_that_works(path: str) -> None:
+    async with asking(ScriptedEngine()) as client:
+        with pytest.raises(openai.BadRequestError, match="WebSocket") as refused:
+            await client.post(f"/realtime/{path}", body={}, cast_to=object)
+    assert refused.value.code == "unsupported_transport"

@@ -276,3 +276,10 @@ def test_a_turn_without_end_is_dropped_with_an_error(driver: Driver) -> None:
     assert driver.event("error")["error"]["code"] == "input_audio_buffer_too_long"
     driver.append(200)
     assert "input_audio_buffer.committed" in driver.send("input_audio_buffer.commit")
+
+
+def test_mcp_tools_are_refused_rather_than_never_called(driver: Driver) -> None:
+    driver.send("session.update", session={"tools": [{"type": "mcp", "server_label": "x", "server_url": "http://x"}]})
+    error = driver.event("error")["error"]
+    assert error["type"] == "invalid_request_error"
+    assert "MCP" in error["message"]
