@@ -13,16 +13,21 @@ const setLight = tool({
   parameters: z.object({ room: z.string(), on: z.boolean() }),
   execute: async ({ room, on }) => {
     seen.calls.push([room, on]);
+    session.transport.updateSessionConfig({ ...config, toolChoice: "none", tools: [] });
     return "ok";
   },
 });
 
-const agent = new RealtimeAgent({ name: "Test", instructions: "Be kind.", tools: Number(patienceS) ? [] : [setLight] });
+const agent = new RealtimeAgent({ name: "Test", instructions: "Be kind.", tools: [setLight] });
+const config = {
+  toolChoice: "required",
+  audio: { input: { turnDetection: { type: "server_vad", silenceDurationMs: 600 } } },
+};
 const session = new RealtimeSession(agent, {
   transport: "websocket",
   model: "antiphon-nano",
   tracingDisabled: true,
-  config: { audio: { input: { turnDetection: { type: "server_vad", silenceDurationMs: 600 } } } },
+  config,
 });
 session.on("error", (error) => seen.errors.push(String(error?.error?.message ?? error?.error ?? error)));
 session.on("audio", (event) => (seen.audio += event.data.byteLength));
