@@ -32,6 +32,7 @@ from model.training.run import draw_curves
 from model.training.speaker import Speaker
 from model.training.tokenizer import Recogniser
 from model.training.transformer import Learner
+from model.training.turns import Dialogue
 from model.transformer import TransformerConfig
 
 STAGES = ("corpus", "tokenizer", "speaker", "text", "sequences", "transformer", "export", "evaluation")
@@ -54,9 +55,9 @@ class Recipe:
     learning_rate: float = 2e-3
 
 
-TEXT_MIX = {"typed": 0.5, "dialogue": 0.3, "aloud": 0.2}
+TEXT_MIX = {"typed": 0.45, "drill": 0.35, "dialogue": 0.12, "aloud": 0.08}
 # Hearing is what is left to learn by then, and answers in text cost a third of spoken ones.
-MIX = {"dialogue": 0.28, "written": 0.43, "typed": 0.07, "transcribe": 0.16, "aloud": 0.06}
+MIX = {"dialogue": 0.25, "written": 0.42, "typed": 0.08, "drill": 0.08, "transcribe": 0.13, "aloud": 0.04}
 
 
 class Pipeline:
@@ -68,8 +69,8 @@ class Pipeline:
         self.layout = TokenLayout()
 
     def corpus(self) -> None:
-        heard = corpus.heard_lines(self.recipe.dialogues, self.recipe.heard_free)
-        spoken = corpus.spoken_lines(self.recipe.dialogues, self.recipe.spoken_free)
+        heard = corpus.heard_lines(self._dialogues(), self.recipe.heard_free)
+        spoken = corpus.spoken_lines(self._dialogues(), self.recipe.spoken_free)
         processes = torch.get_num_threads()
         corpus.make(self.data / "heard", heard, processes)
         corpus.make(self.data / "spoken", spoken, processes)
@@ -105,7 +106,7 @@ class Pipeline:
         learner = Learner(self._config(), self.layout)
         if self.start:
             learner.read(self.start.transformer, spoken=self.recipe.speaker_steps == 0)
-        dialogues = corpus.training_dialogues(self.recipe.dialogues)
+        dialogues = self._dialogues()
         drawn = sequences.Sequences(self.layout, self._text(), self.data, dialogues, hears=False)
         transformer.train(
             self.runs / "text", learner, drawn, TEXT_MIX, self.recipe.text_steps, self.recipe.learning_rate
@@ -113,7 +114,7 @@ class Pipeline:
         draw_curves(self.runs / "text", "Transformer, typed dialogues")
 
     def transformer(self) -> None:
-        dialogues = corpus.training_dialogues(self.recipe.dialogues)
+        dialogues = self._dialogues()
         drawn = sequences.Sequences(self.layout, self._text(), self.data, dialogues)
         learner = self._learner()
         typed = Learner(self._config(), self.layout)
@@ -141,10 +142,13 @@ class Pipeline:
             return self.start.text
         if not self._text_path.exists():
             self._text_path.parent.mkdir(parents=True, exist_ok=True)
-            dialogues = corpus.training_dialogues(self.recipe.dialogues)
+            dialogues = self._dialogues()
             texts = [text for d in dialogues for t in d.turns for text in (t.question, t.answer)]
             TextTokenizer.train(texts + corpus.free_sentences(20_000), self.layout.text).save(self._text_path)
         return TextTokenizer.load(self._text_path)
+
+    def _dialogues(self) -> list[Dialogue]:
+        return corpus.kept_dialogues(self.data, self.recipe.dialogues)
 
     def _learner(self) -> Learner:
         return Learner(self._config(), self.layout, self._recogniser().meanings())

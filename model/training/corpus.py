@@ -6,6 +6,7 @@ recording). A shard is complete when its `.jsonl` exists, so a killed run resume
 
 import json
 import multiprocessing
+import pickle
 import random
 import re
 from collections.abc import Iterator
@@ -68,29 +69,42 @@ def free_sentences(limit: int, seed: int = 7) -> list[str]:
 
 
 def training_dialogues(count: int, seed: int = 1) -> list[Dialogue]:
-    """The dialogues of the training split, the same ones for every stage."""
+    """Dialogues of the training split, the same ones for the same seed."""
     rng = random.Random(seed)
     return [dialogues.draw(rng, TRAIN) for _ in range(count)]
+
+
+def kept_dialogues(folder: Path, count: int) -> list[Dialogue]:
+    """The dialogues that were spoken into `folder`; drawn where there are none yet.
+
+    Later stages take them from there: new wordings in the code must not lose the recordings of the old ones.
+    """
+    path = folder / "dialogues.pickle"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(training_dialogues(count)))
+    found: list[Dialogue] = pickle.loads(path.read_bytes())
+    return found
 
 
 def _tempo(rng: random.Random) -> float:
     return round(rng.uniform(0.85, 1.25), 2)
 
 
-def heard_lines(dialogue_count: int, free_count: int) -> list[Line]:
+def heard_lines(dialogues: list[Dialogue], free_count: int) -> list[Line]:
     """Questions and free sentences, each in a voice drawn by weight."""
     rng = random.Random(2)
     speakers = voices.of_split(TRAIN)
     weights = [v.weight for v in speakers]
-    texts = [(t.question, "question") for d in training_dialogues(dialogue_count) for t in d.turns]
+    texts = [(t.question, "question") for d in dialogues for t in d.turns]
     texts += [(s, "free") for s in free_sentences(free_count)]
     rng.shuffle(texts)
     return [Line(text, rng.choices(speakers, weights)[0].name, kind, _tempo(rng), HEARD_HZ) for text, kind in texts]
 
 
-def spoken_lines(dialogue_count: int, free_count: int) -> list[Line]:
+def spoken_lines(dialogues: list[Dialogue], free_count: int) -> list[Line]:
     """Every different answer, and free sentences to read aloud, in the output voice at its own tempo."""
-    answers = sorted({t.answer for d in training_dialogues(dialogue_count) for t in d.turns})
+    answers = sorted({t.answer for d in dialogues for t in d.turns})
     # From the far end of the list, so that most sentences are either heard or spoken: more different texts.
     free = free_sentences(10**6)[::-1][:free_count]
     lines = [(a, "answer") for a in answers] + [(f, "free") for f in free]

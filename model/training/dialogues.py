@@ -3,12 +3,13 @@
 A dialogue is drawn from one split, `train` or `heldout`. This module knows nothing about audio.
 """
 
+import functools
 import random
 from dataclasses import replace
 
 from model.training import facts, tools
 from model.training.skills import SINGLE, any_single
-from model.training.turns import Dialogue, Turn, normalise, number_words, sentence, wordings
+from model.training.turns import HELDOUT, TRAIN, Dialogue, Turn, normalise, number_words, sentence, wordings
 
 # --- remembering ---------------------------------------------------------------------------------------------------
 
@@ -146,6 +147,52 @@ BASIC = (
     "unknown", "memory",
 )  # fmt: skip
 SKILLS = (*SINGLE, "memory", "memory of more", "instructions", "tools", "made-up tools")
+
+
+_DRILLED = {
+    "sums": 2.0, "larger sums": 3.0, "differences": 2.0, "larger differences": 3.0, "products": 1.0, "larger products": 1.0, "quotients": 1.5, "comparing": 1.5,
+    "steps": 1.0, "clock": 1.5,
+}  # fmt: skip
+
+
+def drill(rng: random.Random) -> Dialogue:
+    """One to four exercises in arithmetic for training: rules of which every case needs many examples."""
+    skills = rng.choices(list(_DRILLED), list(_DRILLED.values()), k=rng.randint(1, 4))
+    return Dialogue(tuple(SINGLE[skill][0](rng, TRAIN) for skill in skills))
+
+
+_OPENINGS = ("Okay, ", "So, ", "Well, ", "Hey, ", "Um, ", "Now, ", "Oh, ", "And ", "Please, ", "Antiphon, ", "Right, ", "Hi, ", "Listen, ")  # fmt: skip
+_CLOSINGS = (", please", ", okay", " now", ", Antiphon", " then", " for me", ", if you can")
+
+
+@functools.cache
+def _kept_for_measuring() -> frozenset[str]:
+    """Fixed wordings of the held-out split, normalised."""
+    rng = random.Random(0)
+    return frozenset(
+        normalise(SINGLE[skill][0](rng, HELDOUT).question)
+        for skill in ("identity", "abilities", "greetings", "thanks", "farewell", "small talk", "declined", "unknown")
+        for _ in range(1000)
+    )
+
+
+def varied(question: str, rng: random.Random) -> str:
+    """A question as somebody might also put it: with an opening or a closing word, or one word of it lost.
+
+    Where that would be a wording of the held-out split, the question itself.
+    """
+    other = question
+    if rng.random() < 0.3:
+        opening = rng.choice(_OPENINGS)
+        kept = other.startswith(("I ", "I'")) or (other.split()[0].strip(",.?!") in facts.NAMES)
+        other = opening + (other if kept else other[0].lower() + other[1:])
+    if rng.random() < 0.2 and other[-1] in ".?!":
+        other = other[:-1] + rng.choice(_CLOSINGS) + other[-1]
+    words = other.split()
+    if rng.random() < 0.1 and len(words) > 4:  # as if it had been misheard
+        del words[rng.randrange(2)]
+        other = sentence(" ".join(words))
+    return question if normalise(other) in _kept_for_measuring() else other
 
 
 def draw(rng: random.Random, split: str, skill: str | None = None) -> Dialogue:

@@ -298,18 +298,25 @@ HARMFUL = (
 )  # fmt: skip
 
 SMALL_TALK = (
-    (("How are you?", "How are you today?", "How are you doing?", "How is it going?", "How do you feel?", "Are you well?", "How have you been?", "Is everything fine?"),
+    (("How are you?", "How are you today?", "How are you doing?", "How is it going?", "How do you feel?", "Are you well?", "How have you been?", "Is everything fine?",
+      "How do you do?", "How are things?", "And how are you?", "So how are you doing?", "Are you okay?", "How is your day?", "How are you feeling?"),
      ("I'm fine, thank you.", "I'm doing well, thank you.")),
-    (("I am happy today.", "I feel great.", "I had a good day.", "Today is a wonderful day.", "I'm in a good mood.", "I am so happy."),
+    (("I am happy today.", "I feel great.", "I had a good day.", "Today is a wonderful day.", "I'm in a good mood.", "I am so happy.",
+      "I am very happy.", "I'm happy.", "I feel good.", "I feel wonderful today.", "My day was great.", "What a beautiful day.", "I had a great day."),
      ("I'm glad to hear that.", "That's nice to hear.")),
-    (("I am sad.", "I feel bad today.", "I had a terrible day.", "I'm not feeling well.", "I am very tired.", "I feel lonely."),
+    (("I am sad.", "I feel bad today.", "I had a terrible day.", "I'm not feeling well.", "I am very tired.", "I feel lonely.",
+      "I am so sad.", "I'm sad today.", "I feel terrible.", "I had a bad day.", "I'm tired.", "I feel sick.", "My day was bad.", "I am unhappy."),
      ("I'm sorry to hear that.",)),
-    (("You are great.", "I like you.", "You are very kind.", "You are so clever.", "Well done.", "Good job.", "You speak very well.", "That was perfect."),
+    (("You are great.", "I like you.", "You are very kind.", "You are so clever.", "Well done.", "Good job.", "You speak very well.", "That was perfect.",
+      "You are good.", "I love you.", "You are nice.", "You did well.", "Very good.", "You are smart.", "You have a nice voice.", "That was great.", "You are the best."),
      ("Thank you, that's kind.", "Thank you!")),
-    (("Do you like music?", "Do you like dogs?", "Do you like chocolate?", "Do you have a hobby?", "Do you have a family?", "Do you sleep?", "Do you eat?", "Do you have feelings?"),
+    (("Do you like music?", "Do you like dogs?", "Do you like chocolate?", "Do you have a hobby?", "Do you have a family?", "Do you sleep?", "Do you eat?", "Do you have feelings?",
+      "Do you like cats?", "Do you like to read?", "Do you have friends?", "Do you have a dog?", "Do you dream?", "Do you drink coffee?", "Do you like sports?", "Do you have children?",
+      "Do you like your work?", "Do you feel pain?", "Do you like summer?", "Do you ever sleep?"),
      ("I'm only a machine, but I like talking with you.",)),
     (("Can we talk?", "Let's talk.", "I want to talk to you.", "Do you have a minute?", "I have a question.", "Can I ask you something?", "May I ask you a question?", "Are you there?",
-      "Can you hear me?", "Are you listening?"),
+      "Can you hear me?", "Are you listening?", "Do you hear me?", "Can I talk to you?", "May I ask something?", "I want to ask you something.", "Are you still there?",
+      "Is anybody listening?", "Let me ask you something.", "I need to talk.", "Do you have time for me?", "Can I ask a question?"),
      ("Yes, I'm listening.", "Of course, go ahead.")),
 )  # fmt: skip
 COLOURS = "red blue green yellow orange purple black white brown pink gray silver".split()

@@ -23,6 +23,7 @@ from model.training import augment, corpus
 from model.training.align import sounds_of
 from model.training.corpus import HEARD_HZ, Recording
 from model.training.dialogues import draw as draw_dialogue
+from model.training.dialogues import drill, varied
 from model.training.speaker import LEAD_CUT_SAMPLES, Speaker, latents_of
 from model.training.tokenizer import DELAY, Recogniser
 from model.training.turns import TRAIN, Dialogue, Turn
@@ -260,7 +261,8 @@ class Sequences:
 
     def _turn(self, sequence: Sequence, turn: Turn, rng: random.Random, typed: bool, speak: bool, tools: bool) -> bool:
         if typed or turn.question not in self.heard:
-            sequence.given(self._c("<user>"), self._c("<text>"), *self.text.encode(turn.question), self._c("<end>"))
+            question = varied(turn.question, rng)
+            sequence.given(self._c("<user>"), self._c("<text>"), *self.text.encode(question), self._c("<end>"))
         else:
             self._hear(sequence, turn.question, rng)
         if turn.call:
@@ -270,8 +272,8 @@ class Sequences:
     def draw(self, rng: random.Random, mix: dict[str, float]) -> Sequence:
         """One sequence; `mix` weighs the kinds.
 
-        `dialogue`: heard and spoken; `written`: heard, answered in text; `typed`: text only; `transcribe` and `aloud`:
-        any English heard, or read aloud.
+        `dialogue`: heard and spoken; `written`: heard, answered in text; `typed` and `drill` (arithmetic): text only;
+        `transcribe` and `aloud`: any English heard, or read aloud.
         """
         while True:
             sequence = Sequence()
@@ -282,13 +284,19 @@ class Sequences:
             elif kind == "aloud":
                 whole = self._read_aloud(sequence, rng.choice(self.aloud))
             else:
-                dialogue = draw_dialogue(rng, TRAIN) if kind == "typed" else rng.choice(self.dialogues)
+                match kind:
+                    case "typed":
+                        dialogue = draw_dialogue(rng, TRAIN)
+                    case "drill":
+                        dialogue = drill(rng)
+                    case _:
+                        dialogue = rng.choice(self.dialogues)
                 if dialogue.instructions:
                     instructions = self.text.encode(dialogue.instructions)
                     sequence.given(self._c("<system>"), *instructions, self._c("<end>"))
                 for turn in dialogue.turns:
                     whole = whole and self._turn(
-                        sequence, turn, rng, kind == "typed", kind == "dialogue", dialogue.tools
+                        sequence, turn, rng, kind in ("typed", "drill"), kind == "dialogue", dialogue.tools
                     )
             if whole:
                 return sequence
