@@ -118,11 +118,9 @@ def load(folder: Path) -> SpeechModel:
     )
 
 
-def save_weights(path: Path, network: nn.Module) -> None:
+def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
     """Weights as 16-bit floats, which is what they are worth."""
-    tensors = {
-        k: (v.to(torch.float16) if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()
-    }
+    tensors = {k: (v.to(torch.float16) if v.is_floating_point() else v).contiguous() for k, v in weights.items()}
     save_file(tensors, path, metadata={"format": "pt"})
 
 
@@ -144,4 +142,4 @@ def save(folder: Path, model: SpeechModel) -> None:
         ("audio_tokenizer", model.tokenizer),
         ("audio_detokenizer", model.detokenizer),
     ):
-        save_weights(folder / f"{name}.safetensors", network)
+        save_weights(folder / f"{name}.safetensors", network.state_dict())

@@ -36,8 +36,8 @@ from model.training.turns import Dialogue
 from model.transformer import TransformerConfig
 
 STAGES = ("corpus", "tokenizer", "speaker", "text", "sequences", "transformer", "export", "evaluation")
-# Beside a model: the encoder of its spoken codes, which only training needs.
-VOICE_ENCODER = "voice_encoder.safetensors"
+# Beside a model, for training that begins with it: the encoder of its spoken codes, and what its tokenizer was taught by.
+VOICE_ENCODER, RECOGNISER = "voice_encoder.safetensors", "recogniser.safetensors"
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ class Pipeline:
         net = Recogniser(AudioTokenizerConfig())
         if self.start:
             net.tokenizer.grow_from(self.start.tokenizer.state_dict())
+        if self.start_folder and (self.start_folder / RECOGNISER).exists():
+            net.load_state_dict(load_file(self.start_folder / RECOGNISER), strict=False)
         first = self.recipe.tokenizer_steps // 4
         tokenizer.train(self.data, self.runs / "tokenizer-first", net, first)
         aligned = self.data / "aligned"
@@ -134,7 +136,9 @@ class Pipeline:
             target.name, self.layout, self._text(), learner.export(), self._recogniser().tokenizer, voice.detokenizer
         )
         save(target, model)
-        save_weights(target / VOICE_ENCODER, voice.recogniser.tokenizer)
+        save_weights(target / VOICE_ENCODER, voice.recogniser.tokenizer.state_dict())
+        heads = self._recogniser().state_dict().items()
+        save_weights(target / RECOGNISER, {k: v for k, v in heads if not k.startswith("tokenizer.")})
 
     def _text(self) -> TextTokenizer:
         """The text tokenizer: that of the model to begin with, or one made from the texts of the training."""
