@@ -36,7 +36,7 @@ from model.training.turns import Dialogue
 from model.transformer import TransformerConfig
 
 STAGES = ("corpus", "tokenizer", "speaker", "text", "sequences", "transformer", "export", "evaluation")
-# Beside a model, for training that begins with it: the encoder of its spoken codes, and what its tokenizer was taught by.
+# Beside a model, for training that begins with it: the encoder of its spoken codes, and its tokenizer's teacher.
 VOICE_ENCODER, RECOGNISER = "voice_encoder.safetensors", "recogniser.safetensors"
 
 
