@@ -3,6 +3,7 @@
 No I/O. A rejected update changes nothing.
 """
 
+import functools
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -217,10 +218,16 @@ def updated(config: SessionConfig, patch: Any) -> SessionConfig:
     return merged
 
 
+@functools.cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """Made once for each type: it costs more than the check of a chunk of audio."""
+    return TypeAdapter(kind)
+
+
 def parse(kind: type[Any], value: Any, where: str) -> Any:
     """`value` as a `kind`. Raises `ClientError` that names the field, what was expected and what came."""
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return _adapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # Tags of unions appear in the location, but are not fields.
