@@ -1,8 +1,8 @@
 """A gateway whose engine answers at once: what `antiphon bench gateway` measures. `antiphon serve` cannot reach it.
 
-The engine's double hears nothing and knows no words. Every answer is `ANSWER_CHUNKS` chunks of audio, the first at once
-and the others at the pace at which they play; each chunk begins with the time it was handed over, so that a client knows
-how long it was on its way. `/measured` tells when audio reached the double, and what the process has cost so far.
+The engine's double hears nothing and knows no words. Every answer is `ANSWER_CHUNKS` chunks of audio, the first at
+once and the others at the pace at which they play; each begins with the time at which it was handed over, so that a
+client knows how long it was on its way. `/measured` tells when audio reached the double, and what the process has cost.
 
     python -m benchmarks.instant_engine PORT
 """

@@ -29,18 +29,23 @@ def benchmark(name: str, about: str | None, keys: dict[str, str]) -> argparse.Ar
     return parser
 
 
-def add_conversation(parser: argparse.ArgumentParser, mode: str = "manual", warmup: int = 2) -> None:
-    """What is said to the server, and how turns end."""
-    parser.add_argument("--key", help="API key of the server")
-    parser.add_argument("--mode", choices=MODES, default=mode, help="how turns end (default: %(default)s)")
-    parser.add_argument(
-        "--files", type=Path, nargs="+", default=sound.questions(), help="questions (default: those that ship)"
-    )
-    parser.add_argument(
-        "--warmup", type=int, default=warmup, help="turns of each session that are not counted (default: %(default)s)"
-    )
-
-
 def add_server(parser: argparse.ArgumentParser) -> None:
     """The one server that is measured."""
     parser.add_argument("--url", help="server to measure (default: start one with the embedded model)")
+
+
+def add_questions(parser: argparse.ArgumentParser) -> None:
+    """What is said, and the key that lets one say it."""
+    parser.add_argument("--key", help="API key of the server")
+    parser.add_argument(
+        "--files", type=Path, nargs="+", default=sound.questions(), help="questions (default: those that ship)"
+    )
+
+
+def add_conversation(parser: argparse.ArgumentParser, mode: str = "manual", warmup: int = 2) -> None:
+    """What is said, how turns end, and which of them count."""
+    add_questions(parser)
+    parser.add_argument("--mode", choices=MODES, default=mode, help="how turns end (default: %(default)s)")
+    parser.add_argument(
+        "--warmup", type=int, default=warmup, help="turns of each session that are not counted (default: %(default)s)"
+    )

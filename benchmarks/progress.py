@@ -18,7 +18,11 @@ class Progress:
 
     def advance(self, by: int = 1) -> None:
         """So much more has been done."""
-        self._done += by
+        self.reach(self._done + by)
+
+    def reach(self, done: int) -> None:
+        """So much has been done."""
+        self._done = done
         now_s = time.monotonic()
         if self._watched and (now_s - self._drawn_s >= _REDRAW_S or self._done >= self._total):
             self._drawn_s = now_s

@@ -96,9 +96,9 @@ class _Resampler:
             waiting = np.concatenate([waiting, np.zeros(self._reach + self._step, dtype=np.float32)])
         blocks = max(0, len(waiting) - 2 * self._reach) // self._step
         starts = np.arange(blocks)[:, None] * self._step
-        made = waiting[starts + np.arange(self._step + 2 * self._reach)] @ self._filter
+        made: NDArray[np.float32] = waiting[starts + np.arange(self._step + 2 * self._reach)] @ self._filter
         self._waiting = waiting[blocks * self._step :]
-        found = np.clip(np.rint(made.ravel()), -32768, 32767).astype(np.int16)
+        found: Samples = np.clip(np.rint(made.ravel()), -32768, 32767).astype(np.int16)
         if last:
             found = found[: -(-self._taken * self._up // self._down) - self._given]
         self._given += len(found)

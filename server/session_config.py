@@ -4,6 +4,7 @@ No I/O. A rejected update changes nothing.
 """
 
 import functools
+from collections.abc import Hashable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -219,7 +220,7 @@ def updated(config: SessionConfig, patch: Any) -> SessionConfig:
 
 
 @functools.cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
     """Made once for each type: it costs more than the check of a chunk of audio."""
     return TypeAdapter(kind)
 

@@ -97,7 +97,7 @@ class VoiceActivityNetwork:
 
 
 class VoiceActivity:
-    """One session's stream: 16 kHz samples of any chunk size -> whole windows, and the network's state of the session."""
+    """One session's stream: 16 kHz samples of any chunk size -> whole windows; and the network's state for it."""
 
     def __init__(self) -> None:
         self.state = np.zeros((2, 1, 128), dtype=np.float32)
