@@ -141,15 +141,15 @@ def finish(result: Figures, chosen: argparse.Namespace) -> int:
         chosen.save.write_text(json.dumps(result, indent=1) + "\n")
     if result.get("generator_was_too_slow"):
         print("The load generator itself was too slow: these figures are an upper bound.")
-    print(json.dumps(_without_raw(result)))
+    print(json.dumps(without_raw(result)))
     return 0 if result.get("answered", 0) == result.get("turns", 0) else 1
 
 
-def _without_raw(result: Any) -> Any:
+def without_raw(result: Any) -> Any:
     """Single turns are for pictures, and would drown the last line."""
     if not isinstance(result, dict):
         return result
-    return {key: _without_raw(value) for key, value in result.items() if key != "raw"}
+    return {key: without_raw(value) for key, value in result.items() if key != "raw"}
 
 
 def row(name: str, figures: Figures) -> str:

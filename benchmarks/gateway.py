@@ -125,7 +125,7 @@ async def measure(port: int, chosen: argparse.Namespace) -> Figures:
     up = [
         ms
         for s in streams
-        for ms in upward_ms(s.sent_s, s.turn_starts_ms, after["heard"][s.id], chosen.chunk_ms, first)
+        for ms in upward_ms(s.sent_s, s.turn_starts_ms, after["heard"].get(s.id, []), chosen.chunk_ms, first)
     ]
     down = [ms for s in streams for ms in s.down_ms]
     found: Figures = {

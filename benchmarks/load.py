@@ -33,6 +33,7 @@ RUN = {
 """What `measure` says about one run."""
 KEYS = {
     "mode": "how turns ended",
+    "find": "whether the largest count that holds was looked for",
     "runs": "for each count of sessions: " + ", ".join(RUN),
     "holds": "the largest count that held",
     "limit_ms": "the limit of time to first audio, from the end of the speech",
@@ -72,6 +73,7 @@ def main(argv: list[str]) -> int:
         result = {
             "command": "bench load",
             "mode": chosen.mode,
+            "find": chosen.find,
             "runs": {str(count): runs[count] for count in sorted(runs)},
             "holds": held,
             "limit_ms": chosen.limit_ms,

@@ -1,8 +1,10 @@
 """What the commands of `antiphon bench` have in common on the command line: a help that teaches, and a server."""
 
 import argparse
+import importlib
 from pathlib import Path
 
+from benchmarks import COMMANDS
 from clients import sound
 
 MODES = ("manual", "server_vad", "semantic_vad")
@@ -49,3 +51,32 @@ def add_conversation(parser: argparse.ArgumentParser, mode: str = "manual", warm
     parser.add_argument(
         "--warmup", type=int, default=warmup, help="turns of each session that are not counted (default: %(default)s)"
     )
+
+
+def document() -> str:
+    """docs/benchmarks.md: what each command measures, and every key of its last line."""
+    parts = [_HEAD]
+    for name, about in COMMANDS.items():
+        module = importlib.import_module(f"benchmarks.{name}")
+        rows = [f"| `{key}` | {text} |" for key, text in module.KEYS.items()]
+        parts.append("\n".join([f"## antiphon bench {name}", "", f"{about.capitalize()}.", "", *_TABLE, *rows]))
+    parts.append("\n".join(["## Every result", "", *_TABLE, *(f"| `{k}` | {t} |" for k, t in EVERY_RESULT.items())]))
+    return "\n\n".join(parts) + "\n"
+
+
+_TABLE = ("| key | meaning |", "|---|---|")
+_HEAD = """# Benchmarks
+
+`antiphon bench KIND --help` says what a benchmark does. Its last line is one JSON object with the keys below; they
+stay as they are. `--save FILE` keeps it, with every turn by itself, for `antiphon bench report`. Without `--url` a
+server with the embedded model is started. `make bench-all` runs all of them.
+
+Time to first audio is counted to the first *audible* sample, at the client: silence that an answer begins with counts
+as waiting. Both clocks are always told: from the end of the real speech, and from the commit. `send_lag_ms` is what the
+benchmark itself adds: the machine that runs it must have time to spare.
+
+This page is made of the code's own tables: `python -m benchmarks.options > docs/benchmarks.md`."""
+
+
+if __name__ == "__main__":
+    print(document(), end="")

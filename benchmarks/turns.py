@@ -25,6 +25,7 @@ _HURRY = 20.0  # times as fast as speech
 _HOUR_S = 3600.0
 LIMIT = 1.15
 KEYS = {
+    "mode": "how turns ended: manual",
     "early_ms": "median time from commit to first audible sample in turns 2 to 5",
     "late_ms": "the same in turns 50 to 53, which ask the same questions",
     "ratio": "late over early",

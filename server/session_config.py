@@ -3,8 +3,6 @@
 No I/O. A rejected update changes nothing.
 """
 
-import functools
-from collections.abc import Hashable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -219,16 +217,15 @@ def updated(config: SessionConfig, patch: Any) -> SessionConfig:
     return merged
 
 
-@functools.cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
-    """Made once for each type: it costs more than the check of a chunk of audio."""
-    return TypeAdapter(kind)
+_adapters: dict[type[Any], TypeAdapter[Any]] = {}  # making one costs more than checking a chunk of audio
 
 
 def parse(kind: type[Any], value: Any, where: str) -> Any:
     """`value` as a `kind`. Raises `ClientError` that names the field, what was expected and what came."""
     try:
-        return _adapter(kind).validate_python(value)
+        if kind not in _adapters:
+            _adapters[kind] = TypeAdapter(kind)
+        return _adapters[kind].validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # Tags of unions appear in the location, but are not fields.
