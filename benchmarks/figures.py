@@ -156,7 +156,8 @@ def row(name: str, figures: Figures) -> str:
     """A line of a table."""
     commit, speech = figures["from_commit_ms"], figures["from_speech_ms"]
     cells = [commit.get("median", "-"), commit.get("p95", "-"), speech.get("median", "-"), speech.get("p95", "-")]
-    return f"{name:<24}" + "".join(f"{c!s:>9}" for c in cells) + f"{100 * figures['viability']:>9.1f} %"
+    shown = "".join(f"{c!s:>9}" for c in cells)
+    return f"{name:<24}{shown}{100 * figures['viability']:>9.1f} %{figures['send_lag_ms'].get('p95', '-')!s:>9}"
 
 
-HEAD = f"{'ms':<24}{'commit':>9}{'p95':>9}{'speech':>9}{'p95':>9}{'viability':>11}"
+HEAD = f"{'ms':<24}{'commit':>9}{'p95':>9}{'speech':>9}{'p95':>9}{'viability':>11}{'own lag':>9}"

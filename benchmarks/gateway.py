@@ -164,7 +164,7 @@ def upward_ms(
 
 
 def _kb(now: Figures, then: Figures, sessions: int) -> float:
-    return round((now["resident_bytes"] - then["resident_bytes"]) / 1000 / sessions, 1)
+    return round(float(now["resident_bytes"] - then["resident_bytes"]) / 1000 / sessions, 1)
 
 
 async def _open(url: str, count: int, manual: bool) -> list[_Stream]:

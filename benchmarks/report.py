@@ -25,7 +25,7 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;padding
 h1{font-size:1.6rem} h2{font-size:1.15rem;margin:2.2rem 0 .3rem;border-top:1px solid #ddd;padding-top:1rem}
 p{margin:.3rem 0 .6rem;color:#555} table{border-collapse:collapse;margin:.5rem 0;font-size:14px}
 td,th{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #e5e5e5;font-variant-numeric:tabular-nums}
-td:first-child,th:first-child{text-align:left} th{font-weight:600;color:#555} td:first-child{white-space:nowrap}
+td:first-child,th:first-child{text-align:left} th{font-weight:600;color:#555} td{white-space:nowrap}
 .missed{color:#b00020;font-weight:600} .met{color:#00703c} .none{color:#999}
 svg{max-width:100%;height:auto;margin:.3rem .6rem .3rem 0;vertical-align:top}
 svg text{font:11px system-ui,sans-serif;fill:#444}
@@ -65,7 +65,7 @@ def page(results: list[Figures]) -> str:
     wheres = {f"{r['processor']}, {r['cores']} cores, {r['date']}" for r in results}
     parts.append(f"<p>{html.escape('; '.join(sorted(wheres)))}. Times are in ms.</p>")
     parts.append(_scorecard(results))
-    for result in results:
+    for result in sorted(results, key=lambda result: not runs(result)):  # conversations first
         parts += _section(result)
     return "\n".join([part for part in parts if part] + ["</html>"])
 
@@ -81,7 +81,7 @@ def runs(result: Figures) -> dict[str, Figures]:
 
 def _section(result: Figures) -> list[str]:
     """One result."""
-    repeats = f", medians of {result['repeats']} runs" if "repeats" in result else ""
+    repeats = f", medians of {result['repeats']} runs" if result.get("repeats", 1) > 1 else ""
     told = f"turns end by {result['mode']}; " if "mode" in result else ""
     counted = f"{result['answered']} of {result['turns']} turns answered" if "answered" in result else ""
     parts = [
@@ -130,7 +130,19 @@ def _scorecard(results: list[Figures]) -> str:
 
 
 def _table(measured: dict[str, Figures]) -> str:
-    head = ("", "commit, median", "p95", "p99", "speech, median", "p95", "p99", "barge-in, p95", "in time", "refused")
+    head = (
+        "",
+        "commit, median",
+        "p95",
+        "p99",
+        "speech, median",
+        "p95",
+        "p99",
+        "barge-in, p95",
+        "in time",
+        "refused",
+        "own lag, p95",
+    )
     rows = []
     for name, figures in measured.items():
         commit, speech = figures["from_commit_ms"], figures["from_speech_ms"]
@@ -138,7 +150,8 @@ def _table(measured: dict[str, Figures]) -> str:
             _number(clock.get(share), TARGET_MS) for clock in (commit, speech) for share in ("median", "p95", "p99")
         ]
         cells += [_number(figures["barge_in_ms"].get("p95")), f"{100 * figures['viability']:.1f} %"]
-        rows.append([html.escape(name), *cells, _number(figures.get("refused", 0) + figures.get("failed", 0))])
+        cells.append(_number(figures.get("refused", 0) + figures.get("failed", 0)))
+        rows.append([html.escape(name), *cells, _number(figures["send_lag_ms"].get("p95"))])
     return _rows(head, rows)
 
 
@@ -261,10 +274,10 @@ def _timeline(turns: list[Figures]) -> str:
     said = [t for t in turns if t.get("session") == 0 and t.get("said_s") and None not in t["said_s"]]
     if not said:
         return ""
-    start_s = max(0.0, said[0]["said_s"][0] - 0.5)
+    start_s: float = max(0.0, said[0]["said_s"][0] - 0.5)
     said = [t for t in said if t["said_s"][1] < start_s + _TIMELINE_S]
     ends = [t["said_s"][1] for t in said] + [t["played_s"][1] for t in said if t["played_s"][1] is not None]
-    end_s = min(max(ends), start_s + _TIMELINE_S) + 0.5
+    end_s: float = min(max(ends), start_s + _TIMELINE_S) + 0.5
     width, left, lanes = 900.0, 64, {"person": 42, "server": 78}
     scale = (width - left - 16) / (end_s - start_s)
 

@@ -80,11 +80,12 @@ def compared(turns: list[Turn], window: int, tokens: int, hour: bool) -> Figures
     early, late = median_ms(EARLY), median_ms(LATE)
     last = median_ms(len(turns) - window + 1) if hour else None
     read = [t.usage["input_tokens"] for t in turns if t.usage]
-    within = ratio(late) is not None and ratio(late) <= LIMIT and max(read, default=0) <= tokens
+    slower = ratio(late)
+    within = slower is not None and slower <= LIMIT and max(read, default=0) <= tokens
     return {
         "early_ms": early,
         "late_ms": late,
-        "ratio": ratio(late),
+        "ratio": slower,
         "tokens": tokens,
         "tokens_most": max(read, default=0),
         "tokens_each": read,

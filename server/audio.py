@@ -87,7 +87,7 @@ class _Resampler:
         self._step = self._down * _PERIODS
         self._waiting = np.zeros(reach, dtype=np.float32)
         self._reach = reach
-        self._blocks = np.zeros((0, 0), dtype=np.intp)
+        self._blocks = np.zeros((0, self._step + 2 * reach), dtype=np.intp)
         self._taken = self._given = 0
 
     def __call__(self, samples: Samples, last: bool) -> Samples:
