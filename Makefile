@@ -8,11 +8,11 @@ ARGS ?=
 # Idle OpenMP threads must sleep, not spin: on few cores they would take the time that the work needs.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: help setup demo serve test test-js check format bench eval train apt
+.PHONY: help setup demo serve test test-js check format bench bench-all eval train apt
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Make .venv and install everything into it
 
@@ -56,6 +56,9 @@ format: setup ## Format the code
 
 bench: setup ## Measure time to first audio of an own server
 	$(BIN)/antiphon bench ttfa $(ARGS)
+
+bench-all: setup ## Measure everything that the project promises (15 minutes of a quiet machine)
+	$(BIN)/antiphon bench all $(ARGS)
 
 eval: setup ## Measure the embedded model on held-out questions, judged by Whisper
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[eval,train]"

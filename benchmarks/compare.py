@@ -1,36 +1,48 @@
 """`antiphon bench compare`: several Realtime servers in one run, in turn, so that the machine's moods hit all alike.
 
-Last line, JSON: `command`, `mode`, `servers`: for each name what `bench ttfa` prints; `ratios`: each server's medians
-over the first one's.
+antiphon bench compare --server ours=ws://127.0.0.1:8000/v1/realtime --server theirs=wss://host/v1/realtime
 """
 
 import argparse
-import asyncio
 
-from benchmarks.conversation import Session, converse, options
-from benchmarks.figures import HEAD, Figures, finish, raw, row, summary
+from benchmarks.conversation import Session, carry_out, converse, reach
+from benchmarks.figures import HEAD, SUMMARY, Figures, finish, raw, row, summary
+from benchmarks.options import add_conversation, benchmark
+from benchmarks.progress import Progress
+
+KEYS = {
+    "mode": "how turns ended",
+    "servers": "for each name: " + ", ".join(SUMMARY),
+    "ratios": "for each name its medians over those of the first one",
+    "turns": "counted turns of all servers",
+    "answered": "those that were answered",
+}
 
 
 def main(argv: list[str]) -> int:
     """Run the benchmark; 0 if every turn was answered."""
-    parser = options("compare", "Several servers in one run, in turn.")
+    parser = benchmark("compare", __doc__, KEYS)
     parser.add_argument(
         "--server", action="append", required=True, metavar="NAME=URL", help="server to measure; give at least two"
     )
+    add_conversation(parser)
     parser.add_argument("--turns", type=int, default=5, help="counted turns of each round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="times that each server has its turn")
     chosen = parser.parse_args(argv)
     pairs = [name_url.partition("=") for name_url in chosen.server]
     if len(pairs) < 2 or not all(name and url for name, _, url in pairs):
         parser.error("expected --server NAME=URL at least twice")
-    return asyncio.run(_compare({name: url for name, _, url in pairs}, chosen))
+    return carry_out(_compare({name: url for name, _, url in pairs}, chosen))
 
 
 async def _compare(servers: dict[str, str], chosen: argparse.Namespace) -> int:
     held: dict[str, list[Session]] = {name: [] for name in servers}
-    for number in range(chosen.rounds):
-        for name, url in servers.items():
-            held[name].append(await converse(url, chosen, number, chosen.turns))
+    for url in servers.values():
+        await reach(url, chosen.key)
+    with Progress("turns", chosen.rounds * len(servers) * (chosen.warmup + chosen.turns)) as progress:
+        for number in range(chosen.rounds):
+            for name, url in servers.items():
+                held[name].append(await converse(url, chosen, number, chosen.turns, progress.advance))
     figures = {name: summary(sessions) for name, sessions in held.items()}
     print(HEAD)
     for name, found in figures.items():
@@ -39,7 +51,7 @@ async def _compare(servers: dict[str, str], chosen: argparse.Namespace) -> int:
     result = {
         "command": "bench compare",
         "mode": chosen.mode,
-        "servers": {n: f | {"raw": raw([t for s in held[n] for t in s.turns])} for n, f in figures.items()},
+        "servers": {n: f | {"raw": raw(held[n])} for n, f in figures.items()},
         "ratios": {name: _ratios(found, first) for name, found in figures.items()},
         "turns": sum(f["turns"] for f in figures.values()),
         "answered": sum(f["answered"] for f in figures.values()),

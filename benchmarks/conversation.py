@@ -1,25 +1,38 @@
-"""One session of a benchmark: it speaks questions in real time, listens, and now and then interrupts."""
+"""One session of a benchmark that takes turns: it speaks a question in real time, hears the answer, speaks the next.
+
+Sessions that speak when their time has come, whatever the server does, are in `benchmarks.schedule`.
+"""
 
 import argparse
 import asyncio
 import random
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from clients import sound
+from clients.local_server import ServerDidNotStart, serving
 from clients.realtime import RealtimeClient, RealtimeError, Turn
-
-MODES = ("manual", "server_vad", "semantic_vad")
 
 
 @dataclass
 class Session:
-    """What one session experienced."""
+    """What one session experienced. Times are `time.perf_counter` seconds."""
 
     turns: list[Turn] = field(default_factory=list)
+    began_s: float = field(default_factory=time.perf_counter)
+    """When it asked to be let in."""
     error: str = ""
     """Why it ended early: refused, or lost."""
+    ended_ms: float | None = None
+    """After how long it ended early."""
+
+    def end(self, error: Exception) -> None:
+        """It ended early."""
+        self.error = str(error) or type(error).__name__
+        self.ended_ms = 1000 * (time.perf_counter() - self.began_s)
 
 
 def settings(mode: str) -> dict[str, Any]:
@@ -27,45 +40,58 @@ def settings(mode: str) -> dict[str, Any]:
     return {"audio": {"input": {"turn_detection": None if mode == "manual" else {"type": mode}}}}
 
 
-def options(name: str, description: str) -> argparse.ArgumentParser:
-    """The options that every benchmark of a server has."""
-    made = argparse.ArgumentParser(prog=f"antiphon bench {name}", description=description)
-    made.add_argument("--key", help="API key of the server")
-    made.add_argument("--mode", choices=MODES, default="manual", help="how turns end (default: %(default)s)")
-    made.add_argument(
-        "--files", type=Path, nargs="+", default=sound.questions(), help="questions (default: those that ship)"
-    )
-    made.add_argument("--warmup", type=int, default=2, help="turns of each session that are not counted")
-    made.add_argument("--save", type=Path, metavar="FILE", help="write the result there as well, for `bench report`")
-    return made
+@asynccontextmanager
+async def measured(chosen: argparse.Namespace) -> AsyncIterator[str]:
+    """The server that the command line names, or one of one's own. Raises as `reach` does, and `ServerDidNotStart`."""
+    if chosen.url is None:
+        print("Starting a server with the embedded model …", flush=True)
+    async with serving(chosen.url) as url:
+        await reach(url, chosen.key)
+        yield url
+
+
+async def reach(url: str, key: str | None) -> None:
+    """Open a session and leave. Raises `RealtimeError` if the server refuses, `OSError` if there is none."""
+    async with RealtimeClient.connect(url, key):
+        pass
+
+
+def carry_out(work: Coroutine[Any, Any, int]) -> int:
+    """Run a benchmark; the exit status is 2, with a line that says why, if there is no server to be measured."""
+    try:
+        return asyncio.run(work)
+    except (RealtimeError, ServerDidNotStart, OSError) as error:
+        code = getattr(error, "code", None)
+        hint = "; give its key with --key" if code == "invalid_api_key" else ""
+        print(f"expected a Realtime server that lets us in, got: {error}{hint}")
+        return 2
 
 
 async def converse(
-    url: str, chosen: argparse.Namespace, number: int, turns: int, start_s: float = 0.0, interruptions: float = 0.0
+    url: str,
+    chosen: argparse.Namespace,
+    number: int,
+    turns: int,
+    heard: Callable[[], None] = lambda: None,
 ) -> Session:
     """Hold one conversation of `turns` counted turns; the same `number` asks the same questions at the same times.
 
-    `interruptions`: the share of answers that are interrupted by the next question, where turns end by themselves.
+    `heard` is called after each turn, counted or not.
     """
     rng = random.Random(number)
     session = Session()
-    await asyncio.sleep(start_s)
     try:
         async with RealtimeClient.connect(url, chosen.key) as client:
             await client.update(**settings(chosen.mode))
             for k in range(chosen.warmup + turns):
                 pcm = sound.read(chosen.files[(number * 3 + k) % len(chosen.files)])
-                interrupt = k > 0 and chosen.mode != "manual" and rng.random() < interruptions
-                if interrupt:
-                    before, turn = await client.interrupt(sound.read(chosen.files[k % len(chosen.files)]), pcm)
-                    if k >= chosen.warmup:
-                        session.turns.append(before)
-                else:
-                    turn = await client.ask(pcm, chosen.mode == "manual")
+                turn = await client.ask(pcm, chosen.mode == "manual")
                 if k >= chosen.warmup:
                     session.turns.append(turn)
-                # People listen to the end, and then think.
-                await asyncio.sleep(turn.playing_left_s + rng.uniform(0.2, 1.0))
+                heard()
+                # People listen to the end, and then think; who holds a button need not wait for silence.
+                listening_s = turn.playing_left_s if chosen.mode != "manual" else 0.0
+                await asyncio.sleep(listening_s + rng.uniform(0.2, 0.6))
     except (RealtimeError, OSError) as error:
-        session.error = str(error) or type(error).__name__
+        session.end(error)
     return session

@@ -2,13 +2,8 @@
 
 The floor of a step is the larger of two times: reading its bytes (weights once, the KV cache of every row) at the
 memory's measured speed, and doing its multiplications at the processor's measured speed.
-
-Last line, JSON: `command`, `threads`, `gigabytes_per_s`, `gigaflops`, `decode`, `prefill`, `hear`, `say`: for each size
-(rows, tokens or sessions) `ms`, `floor_ms` and `times` the floor (hearing and saying: `ms` alone).
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +11,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.figures import finish
+from benchmarks.options import benchmark
 from model.audio_tokenizer import TOKEN_SAMPLES
 from model.cached_transformer import CachedTransformer, KVCache
 from model.checkpoint import EMBEDDED, SpeechModel, load
@@ -24,6 +21,15 @@ from model.transformer import SpeechTransformer
 
 _CONTEXT = 300  # tokens that each sequence holds already
 _SIZES = (1, 2, 4, 8, 16)
+KEYS = {
+    "threads": "of torch",
+    "gigabytes_per_s": "what this machine reads",
+    "gigaflops": "what it multiplies, in single precision",
+    "decode": "for each number of rows: ms, floor_ms, and times the floor",
+    "prefill": "the same for each number of tokens",
+    "hear": "for each number of sessions: ms to tokenise 80 ms",
+    "say": "for each number of sessions: ms to make 160 ms of sound",
+}
 
 
 def milliseconds(work: Callable[[], object], rounds: int = 40, warmup: int = 5) -> float:
@@ -91,7 +97,7 @@ def audio_steps(model: SpeechModel) -> dict[str, dict[str, Any]]:
 
 def main(argv: list[str]) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(prog="antiphon bench engine", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = benchmark("engine", __doc__, KEYS)
     parser.add_argument("--model-dir", type=Path, default=EMBEDDED)
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     options = parser.parse_args(argv)
@@ -107,5 +113,4 @@ def main(argv: list[str]) -> int:
         for size, row in found[name].items():
             print(f"{size:<22} {row['ms']:>8} {row.get('floor_ms', ''):>8} {row.get('times', ''):>6}")
     result = {"command": "bench engine", "threads": options.threads, "gigabytes_per_s": round(speed[0], 1)}
-    print(json.dumps(result | {"gigaflops": round(speed[1], 1)} | found))
-    return 0
+    return finish({**result, "gigaflops": round(speed[1], 1), **found}, options)

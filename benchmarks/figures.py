@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from benchmarks.conversation import Session
 from clients.realtime import Turn
 
 TARGET_MS = 320.0
-# The generator is the bottleneck where it sends a twentieth of its chunks later than this.
-_LAG_MS = 20.0
+"""What conversation between people allows."""
+_LAG_MS = 20.0  # a chunk that is sent later than this is late
 Figures = dict[str, Any]
 
 
@@ -27,46 +28,99 @@ def percentiles(values: list[float]) -> dict[str, float]:
     return {name: round(value, 1) for name, value in ({"median": statistics.median(ordered)} | high).items()}
 
 
+SUMMARY = {
+    "turns": "counted turns of the sessions that were let in",
+    "answered": "turns whose answer was heard, whole or until the person cut it",
+    "refused": "sessions that were turned away or ended before any answer",
+    "lost": "sessions that ended early, but not before an answer",
+    "failed": "turns whose response failed",
+    "from_commit_ms": "commit -> first audible sample at the client; median, p90, p95, p99",
+    "from_speech_ms": "end of the real speech -> first audible sample at the client; the same",
+    "barge_in_ms": "onset of speech -> last audio of the answer that it cuts; the same",
+    "refused_ms": "asking -> being told that there will be no answer; the same",
+    "viability": "share of audio chunks that came before playback needed them",
+    "premature": "answers that turn detection began in a pause and took back",
+    "stages_ms": "medians of the stages of a response as the server itself tells them (`timings_ms`)",
+    "send_lag_ms": "how late this benchmark sent its chunks: its own share of every figure",
+    "generator_was_too_slow": "whether p95 of that is over 20 ms: then the figures are an upper bound",
+}
+"""What `summary` says about turns."""
+
+
 def summary(sessions: list[Session]) -> Figures:
-    """What every benchmark says about its turns."""
-    turns = [turn for session in sessions for turn in session.turns]
-    heard = [t for t in turns if not t.interrupted]
+    """What every benchmark says about its turns: the keys of `SUMMARY`."""
+    refused = [s for s in sessions if s.error and not any(t.arrivals for t in s.turns)]
+    held = [s for s in sessions if s not in refused]
+    turns = [turn for session in held for turn in session.turns]
+    heard = [t for t in turns if t.arrivals]
     lags = [lag for t in turns for lag in t.send_lags_ms]
     stages: dict[str, list[float]] = {}
     for turn in heard:
         for stage, ms in turn.server_timings_ms.items():
             stages.setdefault(stage, []).append(ms)
+    chunks = sum(len(t.arrivals) for t in heard)
     return {
         "turns": len(turns),
-        "answered": sum(t.interrupted or (t.status == "completed" and bool(t.pcm)) for t in turns),
-        "refused": sum(bool(s.error) for s in sessions),
+        "answered": sum(_answered(t) for t in turns),
+        "refused": len(refused),
+        "lost": sum(bool(s.error) for s in held),
+        "failed": sum(t.status == "failed" for t in turns),
         "from_commit_ms": percentiles(_known(t.ttfa_from_commit_ms for t in heard)),
         "from_speech_ms": percentiles(_known(t.ttfa_from_speech_ms for t in heard)),
         "barge_in_ms": percentiles(_known(t.barge_in_ms for t in turns)),
-        "viability": round(statistics.fmean(t.viability for t in heard), 4) if heard else 0.0,
+        "refused_ms": percentiles(_known([s.ended_ms for s in refused] + [t.refused_ms for t in turns])),
+        "viability": round(sum(t.viability * len(t.arrivals) for t in heard) / chunks, 4) if chunks else 0.0,
         "premature": sum(t.premature for t in turns),
         "stages_ms": {stage: percentiles(values)["median"] for stage, values in stages.items()},
         "send_lag_ms": percentiles(lags),
-        "generator_was_too_slow": bool(lags) and percentiles(lags)["p95"] > _LAG_MS,
+        "generator_was_too_slow": too_slow(lags),
     }
 
 
-def _known(values: Any) -> list[float]:
+def _answered(turn: Turn) -> bool:
+    return bool(turn.arrivals) and (turn.interrupted or turn.status == "completed")
+
+
+def share_within(sessions: list[Session], limit_ms: float) -> float:
+    """Share of turns that began to sound within `limit_ms` of the end of the speech; one that never did counts as late.
+
+    A p95 of those that were answered would look the better the more are not.
+    """
+    turns = [t for s in sessions for t in s.turns]
+    times = _known(t.ttfa_from_speech_ms for t in turns if _answered(t))
+    return sum(ms <= limit_ms for ms in times) / len(turns) if turns else 0.0
+
+
+def too_slow(lags_ms: list[float]) -> bool:
+    """Whether the load generator was the bottleneck: it sent a twentieth of its chunks late."""
+    return bool(lags_ms) and percentiles(lags_ms)["p95"] > _LAG_MS
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
     return [v for v in values if v is not None]
 
 
-def raw(turns: list[Turn]) -> list[Figures]:
-    """Every turn by itself, for pictures."""
+def raw(sessions: list[Session]) -> list[Figures]:
+    """Every turn by itself, for pictures; seconds count from when the session asked to be let in."""
     return [
         {
+            "session": number,
             "from_commit_ms": t.ttfa_from_commit_ms,
             "from_speech_ms": t.ttfa_from_speech_ms,
             "viability": t.viability,
             "timings_ms": t.server_timings_ms,
+            "interrupted": t.interrupted,
+            "said_s": _since(session, t.speech_began_s, t.speech_ended_s),
+            "committed_s": _since(session, t.committed_s),
+            "played_s": _since(session, t.first_audible_s, t.playing_until_s),
         }
-        for t in turns
-        if not t.interrupted
+        for number, session in enumerate(sessions)
+        for t in session.turns
     ]
+
+
+def _since(session: Session, *times_s: float | None) -> list[float | None]:
+    return [None if at_s is None else round(at_s - session.began_s, 3) for at_s in times_s]
 
 
 def machine() -> Figures:
@@ -81,21 +135,29 @@ def machine() -> Figures:
 
 def finish(result: Figures, chosen: argparse.Namespace) -> int:
     """Print the result as the last line, save it if that was asked for; 0 if every turn was answered."""
-    result |= {"target_ms": TARGET_MS, **machine()}
+    result |= machine()
     if chosen.save is not None:
         chosen.save.parent.mkdir(parents=True, exist_ok=True)
         chosen.save.write_text(json.dumps(result, indent=1) + "\n")
     if result.get("generator_was_too_slow"):
         print("The load generator itself was too slow: these figures are an upper bound.")
-    print(json.dumps({k: v for k, v in result.items() if k != "raw"}))
+    print(json.dumps(without_raw(result)))
     return 0 if result.get("answered", 0) == result.get("turns", 0) else 1
+
+
+def without_raw(result: Any) -> Any:
+    """Single turns are for pictures, and would drown the last line."""
+    if not isinstance(result, dict):
+        return result
+    return {key: without_raw(value) for key, value in result.items() if key != "raw"}
 
 
 def row(name: str, figures: Figures) -> str:
     """A line of a table."""
     commit, speech = figures["from_commit_ms"], figures["from_speech_ms"]
     cells = [commit.get("median", "-"), commit.get("p95", "-"), speech.get("median", "-"), speech.get("p95", "-")]
-    return f"{name:<24}" + "".join(f"{c!s:>9}" for c in cells) + f"{100 * figures['viability']:>9.1f} %"
+    shown = "".join(f"{c!s:>9}" for c in cells)
+    return f"{name:<24}{shown}{100 * figures['viability']:>9.1f} %{figures['send_lag_ms'].get('p95', '-')!s:>9}"
 
 
-HEAD = f"{'ms':<24}{'commit':>9}{'p95':>9}{'speech':>9}{'p95':>9}{'viability':>11}"
+HEAD = f"{'ms':<24}{'commit':>9}{'p95':>9}{'speech':>9}{'p95':>9}{'viability':>11}{'own lag':>9}"

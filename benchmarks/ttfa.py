@@ -2,35 +2,44 @@
 
 Both clocks are shown: from the commit and from the end of the speech, to the first *audible* sample.
 
-Last line, JSON: `command`, `mode`, `turns`, `answered`, `from_commit_ms`, `from_speech_ms`, `barge_in_ms` (each median,
-p90, p95, p99), `viability`, `premature`, `stages_ms` (medians of the server's own stages, if it tells), `send_lag_ms`,
-`generator_was_too_slow`, `target_ms`, `met`, and the machine and date.
+    antiphon bench ttfa                                    an own server, turns ended by hand
+    antiphon bench ttfa --mode semantic_vad --turns 50     turns end by themselves
+    antiphon bench ttfa --url wss://host/v1/realtime --key KEY
 """
 
-import asyncio
+from benchmarks.conversation import carry_out, converse, measured
+from benchmarks.figures import HEAD, SUMMARY, TARGET_MS, finish, raw, row, summary
+from benchmarks.options import add_conversation, add_server, benchmark
+from benchmarks.progress import Progress
 
-from benchmarks.conversation import converse, options
-from benchmarks.figures import HEAD, TARGET_MS, finish, raw, row, summary
-from clients.local_server import serving
+KEYS = {
+    "mode": "how turns ended",
+    **SUMMARY,
+    "target_ms": "what conversation between people allows",
+    "met": "whether the median of the mode's own clock is within it",
+}
 
 
 def main(argv: list[str]) -> int:
     """Run the benchmark; 0 if every turn was answered."""
-    parser = options("ttfa", "Time to first audio of one session.")
-    parser.add_argument("--url", help="server to measure (default: start one with the embedded model)")
+    parser = benchmark("ttfa", __doc__, KEYS)
+    add_server(parser)
+    add_conversation(parser)
     parser.add_argument("--turns", type=int, default=20, help="turns that are counted (default: %(default)s)")
     chosen = parser.parse_args(argv)
 
     async def run() -> int:
-        async with serving(chosen.url) as url:
-            session = await converse(url, chosen, 0, chosen.turns)
+        async with measured(chosen) as url:
+            with Progress(chosen.mode, chosen.warmup + chosen.turns) as progress:
+                session = await converse(url, chosen, 0, chosen.turns, progress.advance)
         if session.error:
             print(f"The session ended early: {session.error}")
         figures = summary([session])
         print(f"{HEAD}\n{row(chosen.mode, figures)}")
         start = figures["from_commit_ms" if chosen.mode == "manual" else "from_speech_ms"]
         met = bool(start) and start["median"] <= TARGET_MS
-        result = {"command": "bench ttfa", "mode": chosen.mode, **figures, "met": met, "raw": raw(session.turns)}
-        return finish(result, chosen)
+        result = {"command": "bench ttfa", "mode": chosen.mode, **figures, "target_ms": TARGET_MS, "met": met}
+        status = finish(result | {"raw": raw([session])}, chosen)
+        return status or int(bool(session.error))
 
-    return asyncio.run(run())
+    return carry_out(run())

@@ -33,10 +33,10 @@ def _healthy(url: str) -> bool:
 
 
 @asynccontextmanager
-async def local_server(*arguments: str) -> AsyncIterator[str]:
-    """Start a server and yield its WebSocket URL. Raises `ServerDidNotStart`."""
+async def child_server(module: str, *arguments: str) -> AsyncIterator[int]:
+    """Run a module that serves on the port that follows `arguments`; yield the port. Raises `ServerDidNotStart`."""
     port = _free_port()
-    command = [sys.executable, "-m", "server.cli", "serve", "--port", str(port), "--log-level", "warning", *arguments]
+    command = [sys.executable, "-m", module, *arguments, str(port)]
     child = await asyncio.create_subprocess_exec(*command)
     try:
         deadline_s = time.perf_counter() + _START_TIMEOUT_S
@@ -46,7 +46,7 @@ async def local_server(*arguments: str) -> AsyncIterator[str]:
                     f"expected a healthy server, got exit status {child.returncode}: {' '.join(command)}"
                 )
             await asyncio.sleep(0.1)
-        yield f"ws://127.0.0.1:{port}/v1/realtime"
+        yield port
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.terminate()
@@ -56,6 +56,13 @@ async def local_server(*arguments: str) -> AsyncIterator[str]:
         except TimeoutError:
             child.kill()
             await child.wait()
+
+
+@asynccontextmanager
+async def local_server(*arguments: str) -> AsyncIterator[str]:
+    """Start a server and yield its WebSocket URL. Raises `ServerDidNotStart`."""
+    async with child_server("server.cli", "serve", "--log-level", "warning", *arguments, "--port") as port:
+        yield f"ws://127.0.0.1:{port}/v1/realtime"
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +16,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import numpy as np
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 WIRE_HZ = 24_000
 _BYTES_PER_MS = WIRE_HZ * 2 // 1000
-_CHUNK_MS = 20
+CHUNK_MS = 20
 # A 10 ms window counts as audible when it is within so many dB of the loudest one.
 _AUDIBLE_DB = -40.0
 Event = dict[str, Any]
@@ -32,6 +32,12 @@ class RealtimeError(Exception):
     def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(message)
         self.code = code
+
+
+def _left(closed: ConnectionClosed) -> RealtimeError:
+    """The server's close code, where it gave one, and its reason."""
+    why = f"{closed.rcvd.code} {closed.rcvd.reason}" if closed.rcvd else "the connection was lost"
+    return RealtimeError(f"expected an event, the server has left: {why}", "connection_closed")
 
 
 def first_audible_ms(pcm: NDArray[np.int16]) -> float | None:
@@ -62,6 +68,7 @@ class Turn:
     pcm: bytes = b""
     arrivals: list[tuple[float, int]] = field(default_factory=list)
     """(arrival time, bytes) of each audio chunk."""
+    speech_began_s: float | None = None
     speech_ended_s: float | None = None
     committed_s: float | None = None
     created_s: float | None = None
@@ -71,7 +78,9 @@ class Turn:
     """Answers that turn detection began in a pause and took back when the person went on."""
     interrupted: bool = False
     barge_in_ms: float | None = None
-    """Of an interrupted answer: from the first sound of the person to the last audio of the answer."""
+    """Of an answer that was being sent when the person spoke again: from that sound to the last audio that came."""
+    refused_ms: float | None = None
+    """Of an answer that failed: from the commit to the server's saying so."""
     send_lags_ms: list[float] = field(default_factory=list)
     """How late each chunk of the question was sent: the client's own share of every delay."""
     errors: list[Event] = field(default_factory=list)
@@ -92,12 +101,14 @@ class Turn:
         return None
 
     @property
+    def playing_until_s(self) -> float | None:
+        """When the answer has been played, if nothing cuts it."""
+        return self.arrivals[0][0] + len(self.pcm) / _BYTES_PER_MS / 1000 if self.arrivals else None
+
+    @property
     def playing_left_s(self) -> float:
         """How long the answer would go on playing after its last chunk has arrived."""
-        if not self.arrivals:
-            return 0.0
-        ends_s = self.arrivals[0][0] + len(self.pcm) / _BYTES_PER_MS / 1000
-        return max(0.0, ends_s - self.arrivals[-1][0])
+        return max(0.0, (self.playing_until_s or 0.0) - self.arrivals[-1][0]) if self.arrivals else 0.0
 
     def _since(self, start_s: float | None) -> float | None:
         end_s = self.first_audible_s
@@ -137,13 +148,20 @@ class RealtimeClient:
     async def connect(
         cls, url: str, api_key: str | None = None, model: str | None = None
     ) -> AsyncIterator["RealtimeClient"]:
-        """Connect and wait for `session.created`. Raises `RealtimeError` if the server says something else."""
+        """Connect and wait for `session.created`.
+
+        Raises `RealtimeError` if the server says something else, `OSError` if there is none.
+        """
         if model:
             parts = urlsplit(url)
             query = urlencode(dict(parse_qsl(parts.query)) | {"model": model})
             url = urlunsplit(parts._replace(query=query))
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        async with connect(url, additional_headers=headers, compression=None, max_size=None) as socket:
+        try:
+            socket = await connect(url, additional_headers=headers, compression=None, max_size=None)
+        except InvalidHandshake as refusal:
+            raise RealtimeError(f"expected a WebSocket at {url}: {refusal}", "refused") from refusal
+        async with socket:
             client = cls(socket)
             event = await client.receive()
             if event["type"] != "session.created":
@@ -155,16 +173,18 @@ class RealtimeClient:
             yield client
 
     async def send(self, kind: str, **fields: Any) -> None:
-        """Send any client event."""
-        await self._socket.send(json.dumps({"type": kind, **fields}))
+        """Send any client event. Raises `RealtimeError` if the server has left."""
+        try:
+            await self._socket.send(json.dumps({"type": kind, **fields}))
+        except ConnectionClosed as closed:
+            raise _left(closed) from closed
 
     async def receive(self) -> Event:
         """The next server event. Raises `RealtimeError` if the server has left."""
         try:
             event: Event = json.loads(await self._socket.recv())
         except ConnectionClosed as closed:
-            why = closed.rcvd.reason if closed.rcvd else "the connection was lost"
-            raise RealtimeError(f"expected an event, the server has left: {why}", "connection_closed") from closed
+            raise _left(closed) from closed
         return event
 
     async def update(self, **session: Any) -> None:
@@ -205,21 +225,21 @@ class RealtimeClient:
         manual: bool,
         silence_ms: int = 3000,
         timeout_s: float = 60.0,
-        aside: Callable[[Event], None] | None = None,
+        speed: float = 1.0,
     ) -> Turn:
-        """Say `pcm` (24 kHz) at the pace of speech and collect the answer.
+        """Say `pcm` (24 kHz) at the pace of speech, or `speed` times as fast, and collect the answer.
 
         `manual`: commit and ask for a response at the end; else go on sending silence until the server's turn
         detection answers, for at most `silence_ms`. Raises `RealtimeError` if the server refuses, leaves, or says
-        nothing for `timeout_s`. `aside` sees every event first.
+        nothing for `timeout_s`.
         """
         turn = Turn()
         end_ms = speech_end_ms(pcm)
         tail = np.zeros(0 if manual else silence_ms * WIRE_HZ // 1000, dtype=np.int16)
-        sender = asyncio.create_task(self._speak(np.concatenate([pcm, tail]), end_ms, manual, turn))
+        sender = asyncio.create_task(self._speak(np.concatenate([pcm, tail]), end_ms, manual, turn, speed))
         try:
             async with asyncio.timeout(timeout_s):
-                await self._collect(turn, manual, aside)
+                await self._collect(turn, manual)
         except TimeoutError as error:
             raise RealtimeError(f"expected an answer within {timeout_s:g} s, got none", "timeout") from error
         finally:
@@ -227,55 +247,14 @@ class RealtimeClient:
             await asyncio.gather(sender, return_exceptions=True)
         return turn
 
-    async def interrupt(self, first: NDArray[np.int16], second: NDArray[np.int16]) -> tuple[Turn, Turn]:
-        """Ask `first`, and when its answer has begun to sound, ask `second`; for turns that end by themselves.
-
-        Returns the interrupted turn, with its `barge_in_ms`, and the other. Raises as `ask` does.
-        """
-        before = Turn(interrupted=True)
-        quiet = np.zeros(3 * WIRE_HZ, dtype=np.int16)
-        sender = asyncio.create_task(self._speak(np.concatenate([first, quiet]), speech_end_ms(first), False, before))
-        try:
-            async with asyncio.timeout(30):
-                while before.first_delta_s is None:
-                    self._note(before, await self.receive())
-        except TimeoutError as error:
-            raise RealtimeError("expected an answer to interrupt, got none", "timeout") from error
-        finally:
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
-        onset_s = time.perf_counter() + (first_audible_ms(second) or 0.0) / 1000
-
-        def listen(event: Event) -> None:
-            now_s = time.perf_counter()
-            if event["type"] == "response.output_audio.delta" and event["item_id"] == before.item_id:
-                before.barge_in_ms = max(0.0, 1000 * (now_s - onset_s))
-            elif event["type"] == "response.done" and before.status == "":
-                before.status = event["response"]["status"]
-                before.barge_in_ms = before.barge_in_ms or 0.0
-
-        return before, await self.ask(second, manual=False, aside=listen)
-
-    @staticmethod
-    def _note(turn: Turn, event: Event) -> None:
-        """An event of a turn that will be interrupted."""
-        match event["type"]:
-            case "error":
-                raise RealtimeError(event["error"]["message"], event["error"].get("code"))
-            case "input_audio_buffer.committed":
-                turn.committed_s = time.perf_counter()
-            case "response.output_audio.delta":
-                turn.first_delta_s, turn.item_id = time.perf_counter(), event["item_id"]
-            case _:
-                pass
-
-    async def _speak(self, pcm: NDArray[np.int16], end_ms: float, manual: bool, turn: Turn) -> None:
+    async def _speak(self, pcm: NDArray[np.int16], end_ms: float, manual: bool, turn: Turn, speed: float) -> None:
         started_s = time.perf_counter()
-        size = _CHUNK_MS * WIRE_HZ // 1000
-        turn.speech_ended_s = started_s + end_ms / 1000
+        size = CHUNK_MS * WIRE_HZ // 1000
+        turn.speech_began_s = started_s + (first_audible_ms(pcm) or 0.0) / 1000 / speed
+        turn.speech_ended_s = started_s + end_ms / 1000 / speed
         for first in range(0, len(pcm), size):
             # A microphone hands over a chunk when its last sample has been spoken.
-            due_s = started_s + min(first + size, len(pcm)) / WIRE_HZ
+            due_s = started_s + min(first + size, len(pcm)) / WIRE_HZ / speed
             await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
             turn.send_lags_ms.append(1000 * (time.perf_counter() - due_s))
             await self.append(pcm[first : first + size].tobytes())
@@ -284,15 +263,13 @@ class RealtimeClient:
             turn.committed_s = time.perf_counter()
             await self.create_response()
 
-    async def _collect(self, turn: Turn, manual: bool, aside: Callable[[Event], None] | None) -> None:
+    async def _collect(self, turn: Turn, manual: bool) -> None:
         pcm = bytearray()
         transcript_wanted = self.session.get("audio", {}).get("input", {}).get("transcription") is not None
         heard = not transcript_wanted
         while not (turn.status and heard):
             event = await self.receive()
             now_s = time.perf_counter()
-            if aside is not None:
-                aside(event)
             match event["type"]:
                 case "error":
                     turn.errors.append(event["error"])
@@ -325,6 +302,8 @@ class RealtimeClient:
                     turn.server_timings_ms = event["response"].get("timings_ms", {})
                     if turn.status == "failed":
                         heard = True
+                        turn.errors.append((event["response"].get("status_details") or {}).get("error") or {})
+                        turn.refused_ms = None if turn.committed_s is None else 1000 * (now_s - turn.committed_s)
                 case _:
                     pass
         turn.pcm = bytes(pcm)

@@ -1,6 +1,7 @@
 """The command `antiphon`. Each subcommand imports what it needs, so that a client never pays for torch."""
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
         "talk": (_talk, "ask a server with sound files or the microphone"),
         "demo": (_demo, "start a server and ask it the questions that ship with the project"),
         "replay": (_replay, "play a recorded conversation to a server and compare"),
-        "bench": (_bench, "measure a server: ttfa, load, compare, engine, report"),
+        "bench": (_bench, "measure a server: ttfa, load, overload, turns, gateway, engine, …"),
         "eval": (_eval, "measure a model's answers on held-out questions"),
     }
     parser = argparse.ArgumentParser(
@@ -119,24 +120,20 @@ def _eval(argv: list[str]) -> int:
 
 
 def _bench(argv: list[str]) -> int:
-    from benchmarks import compare, load, report, ttfa
+    from benchmarks import COMMANDS
 
-    def engine(rest: list[str]) -> int:
-        from benchmarks.engine import main as measure
-
-        return measure(rest)
-
-    kinds = {"ttfa": ttfa.main, "load": load.main, "compare": compare.main, "engine": engine, "report": report.main}
+    width = max(len(name) for name in COMMANDS) + 2
     parser = argparse.ArgumentParser(
-        prog="antiphon bench", description="Measure a server.", add_help=not argv or argv[0] not in kinds
+        prog="antiphon bench",
+        description="Measure a server; the last line of every benchmark is JSON, see docs/benchmarks.md.",
+        epilog="kinds:\n" + "\n".join(f"  {name:<{width}}{text}" for name, text in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=not argv or argv[0] not in COMMANDS,
     )
-    about = (
-        "ttfa: one session; load: many at once; compare: several servers in turn; engine: each step of the embedded "
-        "engine against its floor; report: a page with pictures of saved results"
-    )
-    parser.add_argument("kind", choices=kinds, help=about)
+    parser.add_argument("kind", choices=COMMANDS, metavar="kind", help="what to measure; `kind --help` tells more")
     options, rest = parser.parse_known_args(argv)
-    return kinds[options.kind](rest)
+    measure: Callable[[list[str]], int] = importlib.import_module(f"benchmarks.{options.kind}").main
+    return measure(rest)
 
 
 if __name__ == "__main__":

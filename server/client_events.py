@@ -111,11 +111,14 @@ def _nested_deeper(value: Any, levels: int) -> bool:
     return any(levels == 0 or _nested_deeper(child, levels - 1) for child in children)
 
 
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
 def read(frame: str | bytes) -> dict[str, Any]:
     """A frame as a JSON object with a string `type`. Raises `ClientError`."""
     try:
         text = frame if isinstance(frame, str) else frame.decode()
-        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        value = _DECODER.decode(text)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()  # half of a pair is no text and cannot be passed on
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number of thousands of digits

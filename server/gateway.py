@@ -39,6 +39,7 @@ from server.metrics import CONTENT_TYPE, Metrics
 from server.recording import Recording
 from server.session import Output, Session
 from server.turn_detection import WINDOW_SAMPLES, VoiceActivity, VoiceActivityNetwork
+from server.window_batch import WindowBatch
 
 _log = logging.getLogger("antiphon.gateway")
 _NORMAL, _POLICY, _FAILED, _OVERLOADED = 1000, 1008, 1011, 1013
@@ -54,14 +55,14 @@ class Connection:
         self,
         socket: WebSocket,
         engine: SpeechEngine,
-        network: VoiceActivityNetwork,
+        windows: WindowBatch,
         model: str,
         preset: dict[str, Any],
         record: Path | None,
         metrics: Metrics,
     ) -> None:
         self._socket, self._engine = socket, engine
-        self._activity = VoiceActivity(network)
+        self._windows, self._activity = windows, VoiceActivity()
         self._session = Session(new_id("sess"), model, preset)
         self._recording = None if record is None else Recording(record / f"{self._session.id}.jsonl")
         self._metrics = metrics
@@ -135,7 +136,8 @@ class Connection:
                 await asyncio.sleep(0)
             piece = samples[first : first + WINDOW_SAMPLES]
             self._pass_on(self._session.hear(piece))
-            for probability in self._activity.push(piece):
+            for window in self._activity.windows(piece):
+                probability, self._activity.state = await self._windows.run(window, self._activity.state)
                 self._pass_on(self._session.speech_window(probability))
 
     async def _listen(self) -> None:
@@ -166,7 +168,7 @@ async def _close(socket: WebSocket, code: int, reason: str) -> None:
 
 def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
     """The application; its lifespan starts and stops the engine."""
-    network = VoiceActivityNetwork()
+    windows = WindowBatch(VoiceActivityNetwork())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -216,7 +218,7 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
             model = socket.query_params.get("model") or config.model_name
             if socket.query_params.get("intent") == "transcription":
                 preset = {"type": "transcription", **preset}
-            await Connection(socket, engine, network, model, preset, config.record, metrics).serve()
+            await Connection(socket, engine, windows, model, preset, config.record, metrics).serve()
         except (EngineUnavailable, SessionLost) as error:
             await _close(socket, _OVERLOADED, str(error)[:120])
 
@@ -243,9 +245,13 @@ def run(config: ServerConfig) -> None:
     from server.engine.remote import RemoteEngine
 
     logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    engine = RemoteEngine(config.model_dir, config.engine, config.engine_threads)
+    serve(create_app(config, RemoteEngine(config.model_dir, config.engine, config.engine_threads)), config)
+
+
+def serve(app: FastAPI, config: ServerConfig) -> None:
+    """Serve an application of `create_app` until interrupted."""
     uvicorn.run(
-        create_app(config, engine),
+        app,
         host=config.host,
         port=config.port,
         log_level=config.log_level,

@@ -225,10 +225,15 @@ def updated(config: SessionConfig, patch: Any) -> SessionConfig:
     return merged
 
 
+_adapters: dict[type[Any], TypeAdapter[Any]] = {}  # making one costs more than checking a chunk of audio
+
+
 def parse(kind: type[Any], value: Any, where: str) -> Any:
     """`value` as a `kind`. Raises `ClientError` that names the field, what was expected and what came."""
     try:
-        return TypeAdapter(kind).validate_python(value)
+        if kind not in _adapters:
+            _adapters[kind] = TypeAdapter(kind)
+        return _adapters[kind].validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # Tags of unions appear in the location, but are not fields.

@@ -100,26 +100,25 @@ class VoiceActivityNetwork:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._rate = np.array(_RATE_HZ, dtype=np.int64)
 
-    def __call__(self, window: NDArray[np.float32], state: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
-        """Window with context [1, 576] and state [2, 1, 128] -> probability and the next state."""
-        probability, state = self._session.run(None, {"input": window, "state": state, "sr": self._rate})
-        return float(probability[0, 0]), state
+    def __call__(
+        self, windows: NDArray[np.float32], states: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Windows with context [B, 576] and states [2, B, 128] -> probabilities [B] and the next states."""
+        probabilities, states = self._session.run(None, {"input": windows, "state": states, "sr": self._rate})
+        return probabilities[:, 0], states
 
 
 class VoiceActivity:
-    """One session's stream: 16 kHz samples of any chunk size -> probabilities, one per whole window."""
+    """One session's stream: 16 kHz samples of any chunk size -> whole windows; and the network's state for it."""
 
-    def __init__(self, network: VoiceActivityNetwork) -> None:
-        self._network = network
-        self._state = np.zeros((2, 1, 128), dtype=np.float32)
-        self._context = np.zeros(_CONTEXT_SAMPLES, dtype=np.float32)
-        self._rest = np.zeros(0, dtype=np.float32)
+    def __init__(self) -> None:
+        self.state = np.zeros((2, 1, 128), dtype=np.float32)
+        """What the network gave for the newest window."""
+        self._rest = np.zeros(_CONTEXT_SAMPLES, dtype=np.float32)
 
-    def push(self, samples: NDArray[np.int16]) -> Iterator[float]:
-        """More samples; yields the probabilities of the windows that they complete."""
+    def windows(self, samples: NDArray[np.int16]) -> Iterator[NDArray[np.float32]]:
+        """More samples; yields the windows that they complete, each with its context: [576]."""
         self._rest = np.concatenate([self._rest, samples.astype(np.float32) / 32768])
-        while len(self._rest) >= WINDOW_SAMPLES:
-            window, self._rest = self._rest[:WINDOW_SAMPLES], self._rest[WINDOW_SAMPLES:]
-            probability, self._state = self._network(np.concatenate([self._context, window])[None], self._state)
-            self._context = window[-_CONTEXT_SAMPLES:]
-            yield probability
+        while len(self._rest) >= _CONTEXT_SAMPLES + WINDOW_SAMPLES:
+            window, self._rest = self._rest[: _CONTEXT_SAMPLES + WINDOW_SAMPLES], self._rest[WINDOW_SAMPLES:]
+            yield window

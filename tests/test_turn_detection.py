@@ -1,10 +1,19 @@
 """Turn detection: the hysteresis on plain numbers, and the network on a question that ships with the project."""
 
+import asyncio
+from collections.abc import Iterable
+
 import numpy as np
+import pytest
 import soxr
+from numpy.typing import NDArray
 
 from clients import sound
 from server.turn_detection import Hysteresis, SpeechStarted, SpeechStopped, VoiceActivity, VoiceActivityNetwork
+from server.window_batch import WindowBatch
+
+NETWORK = VoiceActivityNetwork()
+SPEECH = soxr.resample(sound.read(sound.questions()[1]), 24_000, 16_000)
 
 
 def _run(probabilities: list[float], silence_ms: int = 320) -> list[SpeechStarted | SpeechStopped]:
@@ -31,12 +40,47 @@ def test_a_little_below_the_threshold_still_counts_as_speech() -> None:
     assert _run([0.9] * 4 + [0.4] * 30) == [SpeechStarted(0)]
 
 
+def _probabilities(pieces: Iterable[NDArray[np.int16]]) -> list[float]:
+    """What the network thinks of a stream, window by window."""
+    activity, found = VoiceActivity(), []
+    for piece in pieces:
+        for window in activity.windows(piece):
+            probabilities, activity.state = NETWORK(window[None], activity.state)
+            found.append(float(probabilities[0]))
+    return found
+
+
 def test_the_network_hears_a_person_and_no_silence_and_chunks_do_not_matter() -> None:
-    network = VoiceActivityNetwork()
-    speech = soxr.resample(sound.read(sound.questions()[1]), 24_000, 16_000)
-    whole = list(VoiceActivity(network).push(speech))
-    stream = VoiceActivity(network)
-    pieces = [p for i in range(0, len(speech), 333) for p in stream.push(speech[i : i + 333])]
-    assert whole == pieces
+    whole = _probabilities([SPEECH])
+    assert whole == _probabilities(SPEECH[i : i + 333] for i in range(0, len(SPEECH), 333))
     assert np.mean(np.array(whole) > 0.5) > 0.5
-    assert max(VoiceActivity(network).push(np.zeros(16_000, dtype=np.int16))) < 0.3
+    assert max(_probabilities([np.zeros(16_000, dtype=np.int16)])) < 0.3
+
+
+@pytest.mark.anyio
+async def test_sessions_that_share_a_batch_hear_what_each_would_hear_alone() -> None:
+    batch, alone = WindowBatch(NETWORK), _probabilities([SPEECH])
+
+    async def listen(samples: NDArray[np.int16]) -> list[float]:
+        activity, found = VoiceActivity(), []
+        for window in activity.windows(samples):
+            probability, activity.state = await batch.run(window, activity.state)
+            found.append(probability)
+        return found
+
+    silence = np.zeros_like(SPEECH)
+    together = await asyncio.gather(*(listen(SPEECH if n % 2 else silence) for n in range(40)))
+    for n in (1, 39):
+        assert np.allclose(together[n], alone, atol=1e-4)
+    assert max(together[0]) < 0.3
+
+
+@pytest.mark.anyio
+async def test_a_session_that_leaves_does_not_disturb_its_batch() -> None:
+    batch, window = WindowBatch(NETWORK), next(VoiceActivity().windows(SPEECH))
+    gone = asyncio.create_task(batch.run(window, VoiceActivity().state))
+    stays = asyncio.create_task(batch.run(window, VoiceActivity().state))
+    await asyncio.sleep(0)
+    gone.cancel()
+    probability, _ = await stays
+    assert probability == pytest.approx(_probabilities([SPEECH])[0], abs=1e-4)

@@ -1,0 +1,140 @@
+"""`antiphon bench all`: everything that the project promises, measured on this machine, with a report.
+
+Each benchmark runs several times and the medians are kept; the largest number of sessions that holds is looked for once
+and measured again in every run of `overload`. Writes `DATE-MACHINE.json` and `.html` into `--out`. Wants a machine that
+does nothing else meanwhile, and about 15 minutes of it.
+
+    antiphon bench all --machine epyc-2-cores
+    antiphon bench report benchmarks/results/DATE-MACHINE.json --out page.html     draws the page again
+"""
+
+import asyncio
+import datetime
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import Figures, finish, without_raw
+from benchmarks.options import benchmark
+from benchmarks.report import page
+from benchmarks.targets import scorecard
+from clients.local_server import ServerDidNotStart, local_server
+
+KEYS = {
+    "repeats": "runs of each benchmark",
+    "minutes": "how long it took",
+    "failed": "benchmarks that gave no result",
+    "reached": "what was reached of each promise",
+    "missed": "promises that were not kept",
+    "results": "the file with every figure",
+    "page": "the report",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run every benchmark; 0 if each gave a result, whatever it says."""
+    parser = benchmark("all", __doc__, KEYS)
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each benchmark (default: %(default)s)")
+    parser.add_argument("--machine", default=platform.node(), help="its name in the file names (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one short run of each, to see that all of them work")
+    chosen = parser.parse_args(argv)
+    repeats = 1 if chosen.quick else chosen.repeats
+    started_s = time.perf_counter()
+    try:
+        results, failed = asyncio.run(_run(repeats, chosen.quick))
+    except ServerDidNotStart as error:
+        print(f"expected a server to measure, got: {error}", file=sys.stderr)
+        return 2
+    name = chosen.out / f"{datetime.date.today().isoformat()}-{chosen.machine}"
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    kept, drawn = Path(f"{name}.json"), Path(f"{name}.html")
+    kept.write_text(json.dumps({"results": results}, separators=(",", ":")) + "\n", encoding="utf-8")
+    drawn.write_text(page(results), encoding="utf-8")
+    reached = {target.key: value for target, value in scorecard(results)}
+    missed = [t.key for t, value in scorecard(results) if value is not None and t.verdict(value) == "missed"]
+    print(f"\n{'promised':<52}{'reached':>10}{'must':>8}{'aim':>8}")
+    for target, value in scorecard(results):
+        verdict, shown = ("", "-") if value is None else (target.verdict(value), f"{value:g}")
+        print(f"{target.measure:<52}{shown:>10}{target.must:>8g}{target.aim:>8g}  {verdict}")
+    print(f"\nThe report is {drawn}")
+    result = {
+        "command": "bench all",
+        "repeats": repeats,
+        "minutes": round((time.perf_counter() - started_s) / 60, 1),
+        "failed": failed,
+        "reached": reached,
+        "missed": missed,
+        "results": str(kept),
+        "page": str(drawn),
+    }
+    finish(result, chosen)
+    return int(bool(failed))
+
+
+async def _run(repeats: int, quick: bool) -> tuple[list[Figures], list[str]]:
+    """Every result, and the commands that gave none."""
+    results: list[Figures] = []
+    failed: list[str] = []
+
+    async def measure(times: int, *arguments: str) -> Figures | None:
+        found = [await _once(f"{i + 1} of {times}", *arguments) for i in range(times)]
+        known = [result for result in found if result is not None]
+        if len(known) < times:
+            failed.append(" ".join(arguments))
+        if known:
+            results.append(together(known))
+        return together(known) if known else None
+
+    few = ["--turns", "1"] if quick else []
+    await measure(repeats, "engine")
+    await measure(repeats, "gateway", *(["--sessions", "20", "--seconds", "4", "--warmup", "2"] if quick else []))
+    async with local_server() as url:
+        server = ["--url", url]
+        await measure(repeats, "ttfa", *server, "--mode", "manual", *(few or ["--warmup", "1", "--turns", "12"]))
+        await measure(repeats, "ttfa", *server, "--mode", "semantic_vad", "--warmup", "1", *(few or ["--turns", "7"]))
+        load = [*server, "--mode", "semantic_vad", *(few or ["--turns", "2"])]
+        await measure(repeats, "load", *load, "--sessions", "8", *(few or ["--turns", "3"]))
+        found = await measure(1, "load", *load, "--find", "--sessions", *(["2", "--most", "2"] if quick else ["6"]))
+        capacity = round(found["holds"]) if found else 0
+        await measure(repeats, "overload", *load, "--capacity", str(max(1, capacity)))
+        await measure(repeats, "turns", *server, "--window", "1" if quick else "3")
+    return results, failed
+
+
+async def _once(which: str, *arguments: str) -> Figures | None:
+    """One benchmark in a process of its own; None if it gave no result."""
+    print(f"\n== antiphon bench {' '.join(arguments)} ({which})", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "result.json"
+        command = [sys.executable, "-m", "server.cli", "bench", *arguments, "--save", str(kept)]
+        child = await asyncio.create_subprocess_exec(*command)
+        await child.wait()
+        if not kept.exists():  # the exit status also says that a limit was missed
+            return None
+        found: Figures = json.loads(kept.read_text(encoding="utf-8"))
+        return found
+
+
+def together(results: list[Figures]) -> Figures:
+    """The medians of several runs of one benchmark, and what each run gave; single turns are those of the first."""
+    merged: Figures = medians(results)
+    return merged | {"repeats": len(results), "each": [without_raw(result) for result in results]}
+
+
+def medians(values: list[Any]) -> Any:
+    """The same structure with the median of every number; yes or no as most say; all else as in the first."""
+    first = values[0]
+    if isinstance(first, dict):
+        shared = [key for key in first if all(isinstance(v, dict) and key in v for v in values)]
+        return {key: first[key] if key == "raw" else medians([v[key] for v in values]) for key in shared}
+    if isinstance(first, bool):
+        return sum(values) * 2 > len(values)
+    if isinstance(first, int | float) and all(isinstance(v, int | float) for v in values):
+        return round(statistics.median(values), 4)
+    return first
