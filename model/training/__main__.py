@@ -57,7 +57,7 @@ class Recipe:
 
 TEXT_MIX = {"typed": 0.45, "drill": 0.35, "dialogue": 0.12, "aloud": 0.08}
 # Hearing is what is left to learn by then, and answers in text cost a third of spoken ones.
-MIX = {"dialogue": 0.25, "written": 0.42, "typed": 0.08, "drill": 0.08, "transcribe": 0.13, "aloud": 0.04}
+MIX = {"dialogue": 0.22, "written": 0.4, "typed": 0.1, "drill": 0.12, "transcribe": 0.12, "aloud": 0.04}
 
 
 class Pipeline:
