@@ -4,10 +4,13 @@
 sequences, without a cache; so engines that pass say the same as each other.
 """
 
+import contextlib
 import importlib.util
 import multiprocessing
 import os
+import resource
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +22,8 @@ import torch
 from clients import sound
 from model.audio_tokenizer import TOKEN_SAMPLES
 from model.checkpoint import EMBEDDED, SpeechModel, load
+from model.layout import SPEECH_RUN
+from model.random_checkpoint import write as random_checkpoint
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
     AddText,
@@ -328,6 +333,40 @@ def test_the_speech_engine_says_the_same_with_every_token_engine(engine: TokenEn
     assert (text, pcm_bytes) == _spoken_answer(SpeechEngine(model, CONFIG))
     assert text
     assert pcm_bytes > 0
+
+
+# --- larger models ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_a_larger_random_model_is_loaded_and_streams(kind: str, tmp_path: Path) -> None:
+    """`ANTIPHON_PARAMETERS=1e9 make test-vllm ARGS='-k larger -s'` tries one of a billion parameters."""
+    parameters = float(os.environ.get("ANTIPHON_PARAMETERS", "2e7"))
+    sizes = random_checkpoint(tmp_path / "larger", EMBEDDED, parameters, context=1024, seed=0)
+    assert sizes.parameters == pytest.approx(parameters, rel=0.2)
+    larger = load(tmp_path / "larger", transformer=kind == "torch")
+    config = EngineConfig(kind=kind, slots=2, length=256)
+    with contextlib.ExitStack() as stack:
+        engine: TokenEngine
+        if kind == "torch":
+            engine = TorchTokenEngine(larger.transformer, larger.layout, config)
+        else:
+            from server.engine.vllm_engine import VllmTokenEngine
+
+            started = VllmTokenEngine(tmp_path / "larger", larger.layout, config)
+            stack.callback(started.shut_down)
+            engine = started
+        begun_s = time.perf_counter()
+        tokens = said(engine, typed(larger, "hello"), SpeechRule(larger.layout, 24))
+        spent_s = time.perf_counter() - begun_s
+    ours, theirs = (
+        resource.getrusage(who).ru_maxrss / 2**20 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    print(
+        f"{kind}: {sizes.parameters:.2e} parameters, {len(tokens)} tokens in {spent_s:.1f} s; most memory of a process"
+    )
+    print(f"{ours:.1f} GiB (this one), {theirs:.1f} GiB (others)")
+    assert sum(larger.layout.is_spoken(token) for token in tokens) >= SPEECH_RUN
 
 
 # --- killed ----------------------------------------------------------------------------------------------------------
