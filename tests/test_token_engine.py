@@ -5,7 +5,8 @@ import pytest
 from model.checkpoint import SpeechModel
 from server.engine.engine_config import EngineConfig
 from server.engine.rules import SpeechRule, TextRule
-from server.engine.token_engine import Sampled, Sampling, TokenSequence, TorchTokenEngine, TurnOpinion
+from server.engine.token_engine import TorchTokenEngine
+from server.engine.token_interface import Sampled, Sampling, TokenSequence, TurnOpinion
 from server.errors import EngineFull, SequenceTooLong
 
 CONFIG = EngineConfig(slots=4, length=512, prefill_tokens=16)

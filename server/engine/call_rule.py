@@ -12,7 +12,7 @@ from model.layout import TokenLayout
 from model.prompt import call_grammar
 from model.text_tokenizer import TextTokenizer
 from server.engine.messages import Function
-from server.engine.token_engine import Allowed
+from server.engine.token_interface import Allowed
 
 
 class CallRule:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
 from server.engine.messages import FRAME_MS, Respond
-from server.engine.token_engine import TokenSequence, TorchTokenEngine
+from server.engine.token_interface import TokenEngine, TokenSequence
 from server.errors import SequenceTooLong
 
 _RETAINED = 0.5  # share of a conversation that stays when it has outgrown the context
@@ -26,7 +26,7 @@ class Item:
 class Conversation:
     """Items in order, kept in step with a sequence of the token engine."""
 
-    def __init__(self, session_id: str, engine: TorchTokenEngine, layout: TokenLayout, text: TextTokenizer) -> None:
+    def __init__(self, session_id: str, engine: TokenEngine, layout: TokenLayout, text: TextTokenizer) -> None:
         self.session_id = session_id
         self._engine, self._layout, self._text = engine, layout, text
         self.sequence: TokenSequence = engine.open()

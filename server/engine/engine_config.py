@@ -1,12 +1,17 @@
-"""Sizes of the token engine, apart from it so that the gateway need not import torch."""
+"""Which token engine, and its sizes; apart from the engines so that the gateway need not import torch."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+KINDS = ("torch", "vllm")
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Sizes of the embedded engine."""
+    """Kind and sizes of the token engine."""
 
+    kind: str = "torch"
+    """One of `KINDS`."""
     slots: int = 32
     sessions: int | None = None
     """The most conversations at once; None: what is measured at start-up, and never more than there are slots."""
@@ -15,3 +20,5 @@ class EngineConfig:
     """The most tokens that one sequence prefills in one step: longer prompts take several, so nobody waits long."""
     answer_tokens: int = 1200
     """Where an answer without a limit of its own is cut off: about 40 s of speech. A guard, not a feature."""
+    vllm: Mapping[str, object] = field(default_factory=dict)
+    """vLLM's own settings by the names of its `AsyncEngineArgs`; they win over ours."""

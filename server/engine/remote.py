@@ -17,6 +17,7 @@ from server.engine.messages import CloseSession, Command, Event, OpenSession, Se
 from server.errors import EngineUnavailable
 
 _log = logging.getLogger("antiphon.engine")
+_STOP_S = 10
 
 
 class RemoteEngine:
@@ -36,7 +37,7 @@ class RemoteEngine:
         self._process = context.Process(
             target=worker.run,
             args=(theirs, self._model_dir, self._config, self._threads),
-            daemon=True,
+            daemon=self._config.kind != "vllm",  # vLLM has processes of its own, and daemons must not have any
             name="antiphon-engine",
         )
         self._process.start()
@@ -57,7 +58,8 @@ class RemoteEngine:
         self._outbox.put(None)
         if self._process is not None:
             self._process.terminate()
-            await asyncio.to_thread(self._process.join, 5)
+            await asyncio.to_thread(self._process.join, _STOP_S)
+            self._process.kill()
 
     @property
     def alive(self) -> bool:

@@ -1,7 +1,7 @@
 """What the model may say next: a transcript, an answer in text, one in interleaved text and speech, a function call."""
 
 from model.layout import Interleaver, TokenLayout
-from server.engine.token_engine import Allowed, Rule
+from server.engine.token_interface import UNLIMITED, Allowed, Rule
 
 
 class TextRule:
@@ -9,16 +9,15 @@ class TextRule:
 
     def __init__(self, layout: TokenLayout, max_tokens: int | None = None) -> None:
         self._end = layout.control("<end>")
-        self._allowed = Allowed(0, layout.text, (self._end,))
-        self._left = max_tokens
+        self._text = layout.text
+        self._left = UNLIMITED if max_tokens is None else max_tokens
         self.complete = False
 
     def allowed(self) -> Allowed:
-        return self._allowed
+        return Allowed(0, self._text, (self._end,), run=self._left)
 
     def accept(self, token: int) -> bool:
-        if self._left is not None:
-            self._left -= 1
+        self._left -= 1
         self.complete = token == self._end
         return self.complete or self._left == 0
 
@@ -30,21 +29,23 @@ class SpeechRule:
         """With a `script` its pieces are the text, and only the speech is the model's own."""
         self._end, self._text_end = layout.control("<end>"), layout.control("<text_end>")
         self._script = None if script is None else [*script, self._text_end]
-        self._text = Allowed(0, layout.text, (self._text_end,))
-        self._speech = Allowed(layout.spoken_start, layout.size)
-        self._closing = Allowed(layout.spoken_start, layout.size, (self._end,))
+        self._text, self._speech = layout.text, (layout.spoken_start, layout.size)
         self._order = Interleaver()
-        self._left = max_tokens
+        self._left = UNLIMITED if max_tokens is None else max_tokens
         self.complete = False
 
     def allowed(self) -> Allowed:
-        if self._order.kind == "text":
-            return self._text if self._script is None else Allowed(self._script[0], self._script[0] + 1)
-        return self._closing if self._order.text_ended else self._speech
+        if self._order.text_ended:
+            return Allowed(*self._speech, (self._end,), run=self._left)
+        run = min(self._order.left, self._left)
+        if self._order.kind == "speech":
+            return Allowed(*self._speech, run=run)
+        if self._script is not None:
+            return Allowed(self._script[0], self._script[0] + 1)
+        return Allowed(0, self._text, (self._text_end,), run=run)
 
     def accept(self, token: int) -> bool:
-        if self._left is not None:
-            self._left -= 1
+        self._left -= 1
         if self._script and self._order.kind == "text":
             del self._script[0]
         if token == self._end:

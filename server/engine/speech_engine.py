@@ -47,9 +47,10 @@ from server.engine.messages import (
 )
 from server.engine.rules import ChoiceRule, SpeechRule, TextRule
 from server.engine.scheduler import Job, Scheduler
-from server.engine.token_engine import Rule, Sampled, Sampling, TorchTokenEngine
+from server.engine.token_engine import TorchTokenEngine
+from server.engine.token_interface import Rule, Sampled, Sampling, TokenEngine
 from server.engine.voice import Voice, say
-from server.errors import AntiphonError, EngineFull
+from server.errors import AntiphonError, EngineFull, EngineRestarted
 
 _OPEN_TURN = ""  # id of the user item until it is committed
 # Deadlines: how long after it came audio should be read, and an answer be heard after it was asked for.
@@ -127,10 +128,15 @@ class SpeechEngine:
     """See the module. One thread calls everything."""
 
     def __init__(
-        self, model: SpeechModel, config: EngineConfig, clock: Callable[[], float] = time.perf_counter
+        self,
+        model: SpeechModel,
+        config: EngineConfig,
+        clock: Callable[[], float] = time.perf_counter,
+        tokens: TokenEngine | None = None,
     ) -> None:
+        """`tokens`: the token engine to use; None: one on torch with the model's own Transformer."""
         self.model, self.config, self.clock, self.limit = model, config, clock, config.answer_tokens
-        self.tokens = TorchTokenEngine(model.transformer, model.layout, config)
+        self.tokens: TokenEngine = tokens or TorchTokenEngine(model.transformer, model.layout, config)
         self._calls = CallGrammar(model.text, model.layout)
         self._scheduler = Scheduler()
         self.capacity = min(config.sessions or config.slots, config.slots)
@@ -274,7 +280,7 @@ class SpeechEngine:
         """Forget every session, whatever state it is in; returns what they must be told."""
         ids = {s.conversation.session_id for s in self._sessions.values()}
         self._sessions, self._events = {}, []
-        self.tokens = TorchTokenEngine(self.model.transformer, self.model.layout, self.config)
+        self.tokens.clear()
         return [SessionFailed(session_id, reason, "engine_failed", fatal=True) for session_id in sorted(ids)]
 
     # --- the step --------------------------------------------------------------------------------------------------
@@ -282,7 +288,7 @@ class SpeechEngine:
     @property
     def has_work(self) -> bool:
         """Whether `step` would do anything before the next command."""
-        return any(self._needs(session) for session in self._sessions.values())
+        return self.tokens.has_work or any(self._needs(session) for session in self._sessions.values())
 
     def _needs(self, session: Session) -> int:
         """How many tokens of a step this session would take; 0: it needs nothing."""
@@ -410,8 +416,15 @@ class SpeechEngine:
         self._sessions.pop(key, None)
 
     def _think(self, served: Sequence[Session]) -> None:
-        owners = {id(s.conversation.sequence): s for s in served}
-        for output in self.tokens.step([s.conversation.sequence for s in served]):
+        for session in served:
+            session.conversation.sequence.deadline_s = session.deadline_s
+        owners = {id(s.conversation.sequence): s for s in self._sessions.values()}
+        try:
+            outputs = self.tokens.step([s.conversation.sequence for s in served])
+        except EngineRestarted as error:
+            self._interrupted(error)
+            return
+        for output in outputs:
             session = owners[id(output.sequence)]
             if not isinstance(output, Sampled):
                 heard_ms = session.ear.frames * FRAME_MS
@@ -421,6 +434,13 @@ class SpeechEngine:
                 self._transcribed(session, session.transcribing, output)
             elif session.answer is not None:
                 self._answered(session, session.answer, output)
+
+    def _interrupted(self, error: EngineRestarted) -> None:
+        """Everybody is told that the token engine died; answers under way have failed, everything else goes on."""
+        for session in list(self._sessions.values()):
+            if not session.detached:
+                self._events.append(SessionFailed(session.conversation.session_id, str(error), error.code))
+            self._finish(session, "failed", str(error))
 
     def _transcribed(self, session: Session, item: Item, sampled: Sampled) -> None:
         item.tokens.append(sampled.token)

@@ -6,8 +6,6 @@ It knows which ids may come next, from the rule it was given; it knows nothing a
 
 from collections.abc import Iterable
 from collections.abc import Sequence as Ids
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 
@@ -15,72 +13,12 @@ from model.cached_transformer import CachedTransformer, KVCache
 from model.layout import TokenLayout
 from model.transformer import SpeechTransformer
 from server.engine.engine_config import EngineConfig
+from server.engine.token_interface import Allowed, Rule, Sampled, Sampling, TokenSequence, TurnOpinion
 from server.errors import EngineFull, SequenceTooLong
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """Which ids may come next: one contiguous range, and a few single ids beside it."""
-
-    start: int
-    stop: int
-    also: tuple[int, ...] = ()
-
-
-class Rule(Protocol):
-    """Decides what may be generated next; told of every token."""
-
-    def allowed(self) -> Allowed: ...
-
-    def accept(self, token: int) -> bool:
-        """Count a sampled token in; True if it was the last one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """Temperature 0 takes the likeliest token. The same seed gives the same tokens."""
-
-    text_temperature: float = 0.0
-    speech_temperature: float = 0.0
-    seed: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class TokenSequence:
-    """One sequence: its tokens, and how many of them are in the cache."""
-
-    slot: int
-    tokens: list[int] = field(default_factory=list)
-    cached: int = 0
-    rule: Rule | None = None
-    sampling: Sampling = field(default_factory=Sampling)
-    random: torch.Generator | None = None
-
-    @property
-    def pending(self) -> int:
-        return len(self.tokens) - self.cached
-
-
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """A token that a sequence generated; `last` if its rule says that this was all."""
-
-    sequence: TokenSequence
-    token: int
-    last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TurnOpinion:
-    """The probability that the turn is over, after the newest token of a sequence, which was a heard one."""
-
-    sequence: TokenSequence
-    probability: float
-    position: int
-
-
 class TorchTokenEngine:
-    """See the module. Not thread-safe: one thread calls everything."""
+    """See the module, and `TokenEngine` for the verbs. Not thread-safe: one thread calls everything."""
 
     def __init__(self, transformer: SpeechTransformer, layout: TokenLayout, config: EngineConfig) -> None:
         self.config, self.layout = config, layout
@@ -124,6 +62,11 @@ class TorchTokenEngine:
         """Give the slot back."""
         self._open.remove(sequence)
         self._free.append(sequence.slot)
+
+    def clear(self) -> None:
+        """Close every sequence, whatever state it is in."""
+        self._open.clear()
+        self._free = list(range(self.config.slots))
 
     @property
     def has_work(self) -> bool:
@@ -181,10 +124,8 @@ class TorchTokenEngine:
         if allowed.also:
             logits = torch.cat([logits, hidden @ self._net.head[list(allowed.also)].T], 1)
         chosen = logits.argmax(1).tolist()
-        speech = self.layout.is_spoken(allowed.start)
         for i, sequence in enumerate(sequences):
-            sampling = sequence.sampling
-            temperature = sampling.speech_temperature if speech else sampling.text_temperature
+            temperature = sequence.sampling.temperature(allowed, self.layout)
             if temperature > 0:
                 probabilities = torch.softmax(logits[i] / temperature, 0)
                 chosen[i] = int(torch.multinomial(probabilities, 1, generator=sequence.random))

@@ -3,12 +3,14 @@
 Sleeps while there is nothing to do. Knows nothing about the gateway.
 """
 
+import contextlib
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
@@ -27,12 +29,14 @@ from server.engine.messages import (
     ResponseDone,
     SessionFailed,
 )
+from server.errors import EngineUnavailable
 
 if TYPE_CHECKING:  # importing it loads torch, which only the child process may pay for
     from server.engine.speech_engine import SpeechEngine
 
 _log = logging.getLogger("antiphon.engine")
 READY = "ready"
+_IDLE_S = 0.5  # how often an engine without work is asked whether it still lives
 # The trial that capacity is measured by, and how much of the engine's time conversations may take: it must also have
 # an answer ready at once when many people stop speaking together.
 _TRIAL_SESSIONS, _TRIAL_FRAMES, _USED_SHARE = 8, 50, 0.6
@@ -46,25 +50,51 @@ def run(pipe: Connection, model_dir: Path, config: EngineConfig, threads: int) -
     from server.engine.speech_engine import SpeechEngine
 
     torch.set_num_threads(threads)
-    try:
-        engine = SpeechEngine(load(model_dir), config)
-    except CheckpointError as error:
-        pipe.send(str(error))
-        return
-    with torch.inference_mode():
-        warm_up(engine)
-        if config.sessions is None:
-            engine.capacity = measured_capacity(engine)
-    pipe.send(READY)
+    signal.signal(signal.SIGTERM, _leave)
+    with contextlib.ExitStack() as stack:
+        try:
+            model = load(model_dir, transformer=config.kind == "torch")
+            context = model.transformer.config.max_position_embeddings
+            if context < config.length:
+                raise CheckpointError(
+                    f"{model_dir}: expected room for {config.length} tokens, config.json has {context}"
+                )
+            if config.kind == "vllm":
+                from server.engine.vllm_engine import VllmTokenEngine
+
+                tokens = VllmTokenEngine(model_dir, model.layout, config, threads)
+                stack.callback(tokens.shut_down)
+                engine = SpeechEngine(model, config, tokens=tokens)
+            else:
+                engine = SpeechEngine(model, config)
+        except (CheckpointError, EngineUnavailable) as error:
+            pipe.send(str(error))
+            return
+        with torch.inference_mode():
+            warm_up(engine)
+            if config.sessions is None:
+                engine.capacity = measured_capacity(engine)
+        pipe.send(READY)
+        _serve(pipe, engine)
+
+
+def _leave(*_: object) -> NoReturn:
+    """What a token engine keeps in other processes is cleaned up on the way out."""
+    raise SystemExit(0)
+
+
+def _serve(pipe: Connection, engine: "SpeechEngine") -> None:
     try:
         while True:
-            for command in _commands(pipe, wait=not engine.has_work):
+            for command in _commands(pipe, engine):
                 if failures := receive(engine, command):
                     pipe.send(failures)
             if events := step(engine):
                 pipe.send(events)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         _log.info("the gateway closed the pipe")
+    except EngineUnavailable as error:
+        _log.error("%s", error)  # the end of this process is how the gateway learns of it
 
 
 def receive(engine: "SpeechEngine", command: Command) -> list[Event]:
@@ -81,14 +111,17 @@ def step(engine: "SpeechEngine") -> list[Event]:
     """One step. One that breaks loses every conversation, but not the engine: the next sessions are served."""
     try:
         return engine.step()
+    except EngineUnavailable:
+        raise
     except Exception:  # noqa: BLE001 - the outermost edge of one step
         _log.exception("a step failed; every session is lost")
         return engine.reset("the engine failed and was restarted")
 
 
-def _commands(pipe: Connection, wait: bool) -> Iterable[Command]:
-    if wait:
-        yield pipe.recv()
+def _commands(pipe: Connection, engine: "SpeechEngine") -> Iterable[Command]:
+    """What has come; waits for something where the engine has nothing to do."""
+    while not engine.has_work and not pipe.poll(_IDLE_S):
+        pass
     while pipe.poll():
         yield pipe.recv()
 

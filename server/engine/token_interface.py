@@ -1,0 +1,131 @@
+"""What a token engine is: four verbs over token sequences (append, generate, rewind, close) and `step`.
+
+Two engines implement it, `token_engine.py` on torch and `vllm_engine.py` on vLLM; `tests/test_conformance.py` runs
+against both. Imports neither.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Ids
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, Protocol
+
+from model.layout import TokenLayout
+from server.engine.engine_config import EngineConfig
+
+if TYPE_CHECKING:
+    import torch
+
+UNLIMITED = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Which ids may come next: one contiguous range, and a few single ids beside it."""
+
+    start: int
+    stop: int
+    also: tuple[int, ...] = ()
+    run: int = field(default=1, compare=False)
+    """For how many tokens this holds at least, unless one of `also` comes: an engine may generate so many at once."""
+
+    @property
+    def only(self) -> int | None:
+        """The one id that may come, where there is no choice."""
+        return self.start if self.stop - self.start == 1 and not self.also else None
+
+
+class Rule(Protocol):
+    """Decides what may be generated next; told of every token."""
+
+    def allowed(self) -> Allowed: ...
+
+    def accept(self, token: int) -> bool:
+        """Count a sampled token in; True if it was the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Temperature 0 takes the likeliest token. The same seed gives the same tokens (of the same engine)."""
+
+    text_temperature: float = 0.0
+    speech_temperature: float = 0.0
+    seed: int = 0
+
+    def temperature(self, allowed: Allowed, layout: TokenLayout) -> float:
+        return self.speech_temperature if layout.is_spoken(allowed.start) else self.text_temperature
+
+
+@dataclass(eq=False, slots=True)
+class TokenSequence:
+    """One sequence: its tokens, and how many of them the engine has read."""
+
+    slot: int
+    tokens: list[int] = field(default_factory=list)
+    cached: int = 0
+    deadline_s: float = inf
+    """When somebody notices that this sequence waits: an engine that cannot serve all begins with the earliest."""
+    rule: Rule | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    random: "torch.Generator | None" = None
+
+    @property
+    def pending(self) -> int:
+        return len(self.tokens) - self.cached
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A token that a sequence generated; `last` if its rule says that this was all."""
+
+    sequence: TokenSequence
+    token: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOpinion:
+    """The probability that the turn is over, after the token before `position` of a sequence, which was a heard one."""
+
+    sequence: TokenSequence
+    probability: float
+    position: int
+
+
+class TokenEngine(Protocol):
+    """One thread calls everything."""
+
+    config: EngineConfig
+    layout: TokenLayout
+
+    def open(self) -> TokenSequence:
+        """A new, empty sequence. Raises `EngineFull`."""
+
+    def append(self, sequence: TokenSequence, tokens: Ids[int]) -> None:
+        """Add tokens; the next steps prefill them. Raises `SequenceTooLong`, and then adds nothing."""
+
+    def generate(self, sequence: TokenSequence, rule: Rule, sampling: Sampling) -> None:
+        """Generate from the next step on, until `rule` says it was the last token, or `stop`."""
+
+    def stop(self, sequence: TokenSequence) -> None:
+        """Stop generating; the tokens so far stay."""
+
+    def rewind(self, sequence: TokenSequence, length: int) -> None:
+        """Forget all tokens from `length` on."""
+
+    def close(self, sequence: TokenSequence) -> None:
+        """Give the sequence's place back."""
+
+    def clear(self) -> None:
+        """Close every sequence, whatever state it is in."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` would do anything."""
+
+    def step(self, served: Iterable[TokenSequence] | None = None) -> list[Sampled | TurnOpinion]:
+        """One round for some sequences or for all; what came of it.
+
+        Raises `EngineRestarted` where the engine died and starts anew: every sequence keeps its tokens and its rule,
+        and the steps after go on with them. Raises `EngineUnavailable` where it cannot start anew.
+        """
