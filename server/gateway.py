@@ -129,8 +129,6 @@ class Connection:
     async def _detect(self, samples: Samples) -> None:
         """Window by window, so that a long frame neither merges turns nor keeps other sessions waiting."""
         for first in range(0, len(samples), WINDOW_SAMPLES):
-            if first:
-                await asyncio.sleep(0)
             piece = samples[first : first + WINDOW_SAMPLES]
             self._pass_on(self._session.hear(piece))
             for window in self._activity.windows(piece):
