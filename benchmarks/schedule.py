@@ -115,7 +115,7 @@ class Talk:
             case "response.done" if event["response"]["id"] in self._answers:
                 self._done(self._answers.pop(event["response"]["id"]), event["response"], now_s)
             case "error":
-                self.turns[self._asked or 0].errors.append(event["error"])
+                self._error(event["error"], now_s)
             case _:
                 pass
 
@@ -149,6 +149,13 @@ class Talk:
         if turn.status == "failed":
             turn.errors.append((response.get("status_details") or {}).get("error") or {})
             turn.refused_ms = None if turn.committed_s is None else 1000 * (now_s - turn.committed_s)
+
+    def _error(self, error: Event, now_s: float) -> None:
+        turn = self.turns[self._asked or 0]
+        turn.errors.append(error)
+        # A server may refuse an answer without a response that could fail.
+        if error.get("type") == "server_error" and turn.committed_s and turn.created_s is None and not turn.status:
+            turn.status, turn.refused_ms = "failed", 1000 * (now_s - turn.committed_s)
 
     def _take_back(self, question: int) -> None:
         """An answer in the middle of a question is none."""
