@@ -146,8 +146,10 @@ class Connection:
         raise EngineUnavailable("the engine has ended")  # only its death ends the events of an open session
 
     async def _write(self) -> None:
-        while True:
-            await self._socket.send_text(await self._outgoing.get())
+        """Until the client has left; Starlette reports that as a `RuntimeError` to whoever still sends."""
+        with contextlib.suppress(RuntimeError):
+            while True:
+                await self._socket.send_text(await self._outgoing.get())
 
     async def _tick(self) -> None:
         while True:
