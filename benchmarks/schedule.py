@@ -150,6 +150,11 @@ class Talk:
             turn.errors.append((response.get("status_details") or {}).get("error") or {})
             turn.refused_ms = None if turn.committed_s is None else 1000 * (now_s - turn.committed_s)
 
+    def close(self) -> None:
+        """Nothing more will come: answers that did not end are what was heard of them."""
+        for question, pcm in self._pcm.items():
+            self.turns[question].pcm = bytes(pcm)
+
     def _error(self, error: Event, now_s: float) -> None:
         turn = self.turns[self._asked or 0]
         turn.errors.append(error)
@@ -181,6 +186,7 @@ async def hold(
             try:
                 await _listen(client, talk, questions[-1].end_ms / 1000 + _PATIENCE_S)
             finally:
+                talk.close()
                 speaking.cancel()
                 with contextlib.suppress(asyncio.CancelledError, RealtimeError):  # what it met, listening meets too
                     await speaking

@@ -4,6 +4,7 @@ comes out. All decisions are made in `server.session`; all sound is made in the 
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import time
@@ -245,6 +246,9 @@ def run(config: ServerConfig) -> None:
 
 def serve(app: FastAPI, config: ServerConfig) -> None:
     """Serve an application of `create_app` until interrupted."""
+    # What has been imported stays: a full collection need not walk through it, which stops every session for 60 ms.
+    gc.collect()
+    gc.freeze()
     uvicorn.run(
         app,
         host=config.host,
