@@ -28,7 +28,7 @@ from clients.realtime import (
     speech_end_ms,
 )
 
-_ANSWER_S = 3.5  # what the schedule allows for an answer before the next question
+_ANSWER_S = 3.0  # what the schedule allows for an answer before the next question
 _THINKING_S = (0.2, 1.0)
 # A person who interrupts begins so long after the end of their question, when the answer should be sounding.
 _INTERRUPTING_S = (0.9, 1.4)
