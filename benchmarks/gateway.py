@@ -80,8 +80,8 @@ def main(argv: list[str]) -> int:
     """Run the benchmark; 0 if the gateway stays within its limits."""
     parser = benchmark("gateway", __doc__, KEYS)
     parser.add_argument("--sessions", type=int, default=200, help="(default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=12.0, help="time that is counted (default: %(default)s)")
-    parser.add_argument("--warmup", type=float, default=6.0, help="seconds before, not counted (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=9.0, help="time that is counted (default: %(default)s)")
+    parser.add_argument("--warmup", type=float, default=4.0, help="seconds before, not counted (default: %(default)s)")
     parser.add_argument("--chunk-ms", type=int, default=40, help="audio in each chunk (default: %(default)s)")
     parser.add_argument("--manual", action="store_true", help="without turn detection: no answers, no voice activity")
     chosen = parser.parse_args(argv)

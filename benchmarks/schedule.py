@@ -28,7 +28,7 @@ from clients.realtime import (
     speech_end_ms,
 )
 
-_ANSWER_S = 3.5  # what the schedule allows for an answer before the next question
+_ANSWER_S = 3.0  # what the schedule allows for an answer before the next question
 _THINKING_S = (0.2, 1.0)
 # A person who interrupts begins so long after the end of their question, when the answer should be sounding.
 _INTERRUPTING_S = (0.9, 1.4)
@@ -115,7 +115,7 @@ class Talk:
             case "response.done" if event["response"]["id"] in self._answers:
                 self._done(self._answers.pop(event["response"]["id"]), event["response"], now_s)
             case "error":
-                self.turns[self._asked or 0].errors.append(event["error"])
+                self._error(event["error"], now_s)
             case _:
                 pass
 
@@ -150,6 +150,18 @@ class Talk:
             turn.errors.append((response.get("status_details") or {}).get("error") or {})
             turn.refused_ms = None if turn.committed_s is None else 1000 * (now_s - turn.committed_s)
 
+    def close(self) -> None:
+        """Nothing more will come: answers that did not end are what was heard of them."""
+        for question, pcm in self._pcm.items():
+            self.turns[question].pcm = bytes(pcm)
+
+    def _error(self, error: Event, now_s: float) -> None:
+        turn = self.turns[self._asked or 0]
+        turn.errors.append(error)
+        # A server may refuse an answer without a response that could fail.
+        if error.get("type") == "server_error" and turn.committed_s and turn.created_s is None and not turn.status:
+            turn.status, turn.refused_ms = "failed", 1000 * (now_s - turn.committed_s)
+
     def _take_back(self, question: int) -> None:
         """An answer in the middle of a question is none."""
         turn = self.turns[question]
@@ -174,6 +186,7 @@ async def hold(
             try:
                 await _listen(client, talk, questions[-1].end_ms / 1000 + _PATIENCE_S)
             finally:
+                talk.close()
                 speaking.cancel()
                 with contextlib.suppress(asyncio.CancelledError, RealtimeError):  # what it met, listening meets too
                     await speaking

@@ -183,6 +183,27 @@ def test_a_response_that_fails_is_timed_from_its_commit() -> None:
     assert talk.turns[0].errors == [{"code": "server_overloaded"}]
 
 
+def test_an_answer_that_never_ended_still_began() -> None:
+    talk = Talk([Question(0, TONE)], 100.0)
+    talk.committed(0, 101.0)
+    _created(talk, "r", 101.0)
+    _says(talk, "r", 101.25)
+    talk.close()
+    assert talk.turns[0].ttfa_from_speech_ms == pytest.approx(250)
+    assert summary([Session(talk.turns)])["answered"] == 0
+
+
+def test_an_error_instead_of_a_response_is_a_refusal_and_a_mistake_of_the_client_is_none() -> None:
+    talk = Talk([Question(0, TONE), Question(3000, TONE)], 100.0)
+    talk.committed(0, 101.0)
+    talk.event(_event("error", error={"type": "invalid_request_error"}), 101.05)
+    assert talk.turns[0].status == ""
+    talk.event(_event("error", error={"type": "server_error", "code": "server_overloaded"}), 101.1)
+    assert talk.turns[0].status == "failed"
+    assert talk.turns[0].refused_ms == pytest.approx(100)
+    assert talk.turns[1].status == ""
+
+
 @pytest.mark.parametrize(("capacity", "first", "found"), [(12, 4, 12), (5, 4, 5), (3, 4, 3), (0, 4, 0), (100, 4, 64)])
 async def test_the_largest_count_that_holds_is_found(capacity: int, first: int, found: int) -> None:
     tried: list[int] = []

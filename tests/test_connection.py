@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
+from fastapi import WebSocket
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
 from websockets.asyncio.client import ClientConnection, connect
@@ -144,6 +145,21 @@ async def test_a_fault_of_ours_is_logged_and_closes_the_socket_as_one(
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1011
     assert any(r.exc_info and r.exc_info[0] is ZeroDivisionError for r in caplog.records)
+
+
+async def test_a_client_that_leaves_in_the_middle_of_an_answer_is_no_fault_of_ours(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def gone(*_: Any) -> None:
+        raise RuntimeError("what Starlette raises after the socket has closed")
+
+    engine = ScriptedEngine()
+    async with serving(engine) as url, connect(url) as socket:
+        await _until(socket, "session.created")
+        monkeypatch.setattr(WebSocket, "send_text", gone)
+        await _say(socket, "response.create")
+        await asyncio.wait_for(engine.session_closed.wait(), TIMEOUT_S)
+    assert not [r for r in caplog.records if r.name == "antiphon.gateway"]
 
 
 async def test_a_client_that_leaves_closes_its_session_in_the_engine() -> None:
