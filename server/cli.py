@@ -62,6 +62,13 @@ def _serve(argv: list[str]) -> int:
     parser.add_argument(
         "--record", type=Path, metavar="FOLDER", help="record every session into this folder (default: none is)"
     )
+    parser.add_argument(
+        "--drain-s",
+        type=float,
+        default=defaults.drain_s,
+        metavar="SECONDS",
+        help="how long open sessions just go on after SIGTERM; then each ends between two turns (default: %(default)g)",
+    )
     parser.add_argument("--log-level", default=defaults.log_level, choices=("debug", "info", "warning", "error"))
     options = parser.parse_args(argv)
     keys = tuple(options.api_key) or tuple(k for k in os.environ.get("ANTIPHON_API_KEYS", "").split(",") if k)
@@ -80,6 +87,7 @@ def _serve(argv: list[str]) -> int:
             api_keys=keys,
             log_level=options.log_level,
             record=options.record,
+            drain_s=options.drain_s,
             engine_threads=options.engine_threads,
         )
     )

@@ -96,6 +96,12 @@ class Session:
         self._idle_from_s: float | None = None
         self._audio_was_sent = False
 
+    @property
+    def between_turns(self) -> bool:
+        """Nothing is being said: no turn is open, no answer is being made, and the last one has been played."""
+        playing = self._idle_from_s is not None and self._clock() < self._idle_from_s
+        return not (playing or self._response or self._detached or self._input.turn)
+
     # --- what goes in ----------------------------------------------------------------------------------------------
 
     def opened(self) -> Output:
