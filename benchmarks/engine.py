@@ -3,8 +3,8 @@
 The floor of a step is the larger of two times: reading its bytes (weights once, the KV cache of every row) at the
 memory's measured speed, and doing its multiplications at the processor's measured speed.
 
-Last line, JSON: `command`, `threads`, `gigabytes_per_s`, `gigaflops`, `decode`, `prefill`, `hear`, `say`: for each size
-(rows, tokens or sessions) `ms`, `floor_ms` and `times` the floor (hearing and saying: `ms` alone).
+Last line, JSON: `command`, `threads`, `gigabytes_per_s`, `gigaflops`, `decode`, `prefill`, `hear`, `say`, `step`: for each
+size (rows, tokens or sessions) `ms`, `floor_ms` and `times` the floor (hearing, saying and whole steps: `ms` alone).
 """
 
 import argparse
@@ -21,6 +21,9 @@ from model.cached_transformer import CachedTransformer, KVCache
 from model.checkpoint import EMBEDDED, SpeechModel, load
 from model.streaming import State
 from model.transformer import SpeechTransformer
+from server.engine.engine_config import EngineConfig
+from server.engine.messages import AddText, OpenSession, Respond
+from server.engine.speech_engine import SpeechEngine
 
 _CONTEXT = 300  # tokens that each sequence holds already
 _SIZES = (1, 2, 4, 8, 16)
@@ -89,9 +92,22 @@ def audio_steps(model: SpeechModel) -> dict[str, dict[str, Any]]:
     return found
 
 
+def whole_steps(model: SpeechModel) -> dict[str, dict[str, Any]]:
+    """Steps of the whole engine in which each of several sessions decodes one token: sampling and bookkeeping as well."""
+    found: dict[str, dict[str, Any]] = {}
+    for n in _SIZES:
+        engine = SpeechEngine(model, EngineConfig())
+        for session in map(str, range(n)):
+            engine.receive(OpenSession(session))
+            engine.receive(AddText(session, "typed", "user", "Say something long."))
+            engine.receive(Respond(session, session, "said", script="one two three four five six seven " * 8))
+        found[str(n)] = {"ms": round(milliseconds(engine.step, rounds=100, warmup=10), 2)}
+    return found
+
+
 def main(argv: list[str]) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(prog="antiphon bench engine", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="antiphon bench engine", description=__doc__.splitlines()[0])
     parser.add_argument("--model-dir", type=Path, default=EMBEDDED)
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     options = parser.parse_args(argv)
@@ -100,9 +116,9 @@ def main(argv: list[str]) -> int:
         speed = machine()
         print(f"this machine: {speed[0]:.0f} GB/s, {speed[1]:.0f} gigaflops with {options.threads} thread(s)\n")
         model = load(options.model_dir)
-        found = transformer_steps(model, speed) | audio_steps(model)
+        found = transformer_steps(model, speed) | audio_steps(model) | {"step": whole_steps(model)}
     titles = {"decode": "decode: rows", "prefill": "prefill: tokens", "hear": "hear 80 ms: sessions"}
-    for name, title in (titles | {"say": "say 160 ms: sessions"}).items():
+    for name, title in (titles | {"say": "say 160 ms: sessions", "step": "whole step: sessions"}).items():
         print(f"{title:<22} {'ms':>8} {'floor':>8} {'times':>6}")
         for size, row in found[name].items():
             print(f"{size:<22} {row['ms']:>8} {row.get('floor_ms', ''):>8} {row.get('times', ''):>6}")

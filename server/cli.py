@@ -18,6 +18,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     commands: dict[str, tuple[Callable[[list[str]], int], str]] = {
         "serve": (_serve, "serve a model to Realtime clients"),
+        "deploy": (_deploy, "serve a model on Ray Serve: many replicas, on one machine or many"),
+        "capacity": (_capacity, "how many replicas a number of sessions needs, from measured step times"),
         "talk": (_talk, "ask a server with sound files or the microphone"),
         "demo": (_demo, "start a server and ask it the questions that ship with the project"),
         "replay": (_replay, "play a recorded conversation to a server and compare"),
@@ -92,6 +94,18 @@ def _serve(argv: list[str]) -> int:
         )
     )
     return 0
+
+
+def _deploy(argv: list[str]) -> int:
+    from server.deploy.command import main as deploy
+
+    return deploy(argv)
+
+
+def _capacity(argv: list[str]) -> int:
+    from server.deploy.capacity import main as capacity
+
+    return capacity(argv)
 
 
 def _talk(argv: list[str]) -> int:

@@ -128,7 +128,7 @@ async def test_a_server_that_gets_sigterm_waits_for_its_sessions(tiny_dir: Path)
     child = await asyncio.create_subprocess_exec(sys.executable, *command)
     try:
         async with asyncio.timeout(60):
-            while not await asyncio.to_thread(_answers, f"http://127.0.0.1:{port}/ready"):
+            while not await asyncio.to_thread(_answers, f"http://127.0.0.1:{port}/ready"):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.2)
         async with RealtimeClient.connect(f"ws://127.0.0.1:{port}/v1/realtime") as client:
             child.terminate()
