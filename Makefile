@@ -8,7 +8,7 @@ ARGS ?=
 # Idle OpenMP threads must sleep, not spin: on few cores they would take the time that the work needs.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: help setup demo serve test test-js check format bench eval train apt
+.PHONY: help setup demo serve test test-js test-ray check format bench eval train apt
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -40,6 +40,16 @@ test: $(VENV)/.stock ## Run the tests, stock clients among them
 test-js: $(VENV)/.stock ## Run the stock JavaScript client against the server (needs Node 20+)
 	npm install --prefix tests/js --no-audit --no-fund --loglevel=error
 	$(BIN)/pytest -q tests/test_stock_clients.py -k javascript
+
+RAY_VENV ?= .venv-ray
+
+test-ray: $(RAY_VENV)/.deploy ## Run two replicas on Ray Serve, kill one, scale to zero and back (own .venv-ray)
+	$(RAY_VENV)/bin/pytest -q -s tests/test_ray.py $(ARGS)
+
+$(RAY_VENV)/.deploy: pyproject.toml
+	$(MAKE) VENV=$(RAY_VENV) $(RAY_VENV)/.installed
+	$(RAY_VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[deploy]"
+	touch $@
 
 $(VENV)/.stock: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[stock]"

@@ -3,14 +3,17 @@
 The floor of a step is the larger of two times: reading its bytes (weights once, the KV cache of every row) at the
 memory's measured speed, and doing its multiplications at the processor's measured speed.
 
-Last line, JSON: `command`, `threads`, `gigabytes_per_s`, `gigaflops`, `decode`, `prefill`, `hear`, `say`, `step`: for each
-size (rows, tokens or sessions) `ms`, `floor_ms` and `times` the floor (hearing, saying and whole steps: `ms` alone).
+Last line, JSON: `command`, `threads`, `gigabytes_per_s`, `gigaflops`, `context`, `long_context`; for each size (rows or
+tokens or sessions) of `decode`, `prefill`, `hear`, `say` and `step` (whole steps of all sessions) `ms`; for the first
+two also `floor_ms`, `times` the floor, and `long_ms`: with `long_context` tokens held already, not `context`; `spread`:
+how single times lie around their medians, the mean ratio of each twentieth of them.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +28,31 @@ from server.engine.engine_config import EngineConfig
 from server.engine.messages import AddText, OpenSession, Respond
 from server.engine.speech_engine import SpeechEngine
 
-_CONTEXT = 300  # tokens that each sequence holds already
+_CONTEXT, _LONG_CONTEXT = 300, 1200  # tokens that each sequence holds already
 _SIZES = (1, 2, 4, 8, 16)
 
 
-def milliseconds(work: Callable[[], object], rounds: int = 40, warmup: int = 5) -> float:
-    """Median time of one call."""
+def milliseconds(
+    work: Callable[[], object], rounds: int = 40, warmup: int = 5, ratios: list[float] | None = None
+) -> float:
+    """Median time of one call; `ratios` gets each single time over it."""
     times = []
     for i in range(warmup + rounds):
         started = time.perf_counter()
         work()
         if i >= warmup:
             times.append(1000 * (time.perf_counter() - started))
-    return sorted(times)[len(times) // 2]
+    median = sorted(times)[len(times) // 2]
+    if ratios is not None:
+        ratios += [ms / median for ms in times]
+    return median
+
+
+def spread(ratios: list[float]) -> list[float]:
+    """The mean of each twentieth of the ratios, in order."""
+    ordered = sorted(ratios)
+    bounds = [i * len(ordered) // 20 for i in range(21)]
+    return [round(sum(ordered[a:b]) / (b - a), 3) for a, b in pairwise(bounds)]
 
 
 def machine() -> tuple[float, float]:
@@ -63,17 +78,23 @@ def floor_ms(net: SpeechTransformer, rows: int, tokens: int, speed: tuple[float,
 def transformer_steps(model: SpeechModel, speed: tuple[float, float]) -> dict[str, dict[str, Any]]:
     """Decoding one token for each of several rows, and prefilling one row with several tokens."""
     net = CachedTransformer(model.transformer)
-    cache = KVCache(net.config, max(_SIZES), 2 * _CONTEXT)
+    cache = KVCache(net.config, max(_SIZES), _LONG_CONTEXT + 128)
     found: dict[str, dict[str, Any]] = {"decode": {}, "prefill": {}}
     for name, shapes in (("decode", [(n, 1) for n in _SIZES]), ("prefill", [(1, n) for n in (2, 8, 32, 128)])):
         for rows, width in shapes:
             tokens, slots = torch.zeros(rows, width, dtype=torch.long), torch.arange(rows)
-            lengths = torch.full((rows,), _CONTEXT)
-            ms = milliseconds(lambda t=tokens, s=slots, n=lengths: net.extend(t, s, n, cache))  # type: ignore[misc]
+            short, long = torch.full((rows,), _CONTEXT), torch.full((rows,), _LONG_CONTEXT)
+            ms, long_ms = (
+                milliseconds(lambda t=tokens, s=slots, n=held: net.extend(t, s, n, cache))  # type: ignore[misc]
+                for held in (short, long)
+            )
             least = floor_ms(model.transformer, rows, width, speed)
             found[name][str(rows * width)] = {
-                "ms": round(ms, 2), "floor_ms": round(least, 2), "times": round(ms / least, 1),
-            }  # fmt: skip
+                "ms": round(ms, 2),
+                "floor_ms": round(least, 2),
+                "times": round(ms / least, 1),
+                "long_ms": round(long_ms, 2),
+            }
     return found
 
 
@@ -92,8 +113,8 @@ def audio_steps(model: SpeechModel) -> dict[str, dict[str, Any]]:
     return found
 
 
-def whole_steps(model: SpeechModel) -> dict[str, dict[str, Any]]:
-    """Steps of the whole engine in which each of several sessions decodes one token: sampling and bookkeeping as well."""
+def whole_steps(model: SpeechModel, ratios: list[float]) -> dict[str, dict[str, Any]]:
+    """Steps of the whole engine in which every session decodes a token: with sampling and bookkeeping."""
     found: dict[str, dict[str, Any]] = {}
     for n in _SIZES:
         engine = SpeechEngine(model, EngineConfig())
@@ -101,7 +122,7 @@ def whole_steps(model: SpeechModel) -> dict[str, dict[str, Any]]:
             engine.receive(OpenSession(session))
             engine.receive(AddText(session, "typed", "user", "Say something long."))
             engine.receive(Respond(session, session, "said", script="one two three four five six seven " * 8))
-        found[str(n)] = {"ms": round(milliseconds(engine.step, rounds=100, warmup=10), 2)}
+        found[str(n)] = {"ms": round(milliseconds(engine.step, rounds=100, warmup=10, ratios=ratios), 2)}
     return found
 
 
@@ -112,16 +133,19 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
+    ratios: list[float] = []
     with torch.inference_mode():
         speed = machine()
         print(f"this machine: {speed[0]:.0f} GB/s, {speed[1]:.0f} gigaflops with {options.threads} thread(s)\n")
         model = load(options.model_dir)
-        found = transformer_steps(model, speed) | audio_steps(model) | {"step": whole_steps(model)}
+        found = transformer_steps(model, speed) | audio_steps(model) | {"step": whole_steps(model, ratios)}
     titles = {"decode": "decode: rows", "prefill": "prefill: tokens", "hear": "hear 80 ms: sessions"}
     for name, title in (titles | {"say": "say 160 ms: sessions", "step": "whole step: sessions"}).items():
         print(f"{title:<22} {'ms':>8} {'floor':>8} {'times':>6}")
         for size, row in found[name].items():
             print(f"{size:<22} {row['ms']:>8} {row.get('floor_ms', ''):>8} {row.get('times', ''):>6}")
     result = {"command": "bench engine", "threads": options.threads, "gigabytes_per_s": round(speed[0], 1)}
-    print(json.dumps(result | {"gigaflops": round(speed[1], 1)} | found))
+    result |= {"gigaflops": round(speed[1], 1), "context": _CONTEXT, "long_context": _LONG_CONTEXT}
+    result["spread"] = spread(ratios)
+    print(json.dumps(result | found))
     return 0
