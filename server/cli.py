@@ -10,6 +10,7 @@ _EXAMPLES = """examples:
   antiphon serve                       serve the embedded model on ws://127.0.0.1:8000/v1/realtime
   antiphon talk --file question.wav    ask it
   antiphon bench ttfa                  measure its time to first audio
+  antiphon capacity --total 1000       how many replicas so many sessions need
 """
 
 

@@ -10,9 +10,11 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -28,6 +30,7 @@ os.environ |= {
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore")]  # Ray's own warnings are not ours
 MANUAL: dict[str, Any] = {"audio": {"input": {"turn_detection": None}}}
+RAY_YAML = Path(__file__).parent.parent / "server" / "deploy" / "ray.yaml"
 START_S = 120.0
 LOST_S = 2.0
 """Within which a client must know that its replica is gone, and have a session with another one."""
@@ -75,11 +78,11 @@ def sessions(replica: dict[str, Any]) -> int:
     return int(ray.get(actor.get_num_ongoing_requests.remote()))
 
 
-async def wait_for_replicas(count: int) -> float:
-    """Seconds until there are so many."""
+async def wait_for_replicas(count: int, without: int | None = None) -> float:
+    """Seconds until there are so many, one whose process is `without` not counted."""
     started_s = time.perf_counter()
     async with asyncio.timeout(START_S):
-        while len(await asyncio.to_thread(replicas)) != count:  # noqa: ASYNC110 - another process
+        while sum(r["pid"] != without for r in await asyncio.to_thread(replicas)) != count:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     return time.perf_counter() - started_s
 
@@ -129,6 +132,7 @@ async def test_a_lost_replica_takes_only_its_own_sessions_along(port: int) -> No
     victim = found[0]
     os.kill(victim["pid"], signal.SIGKILL)
     killed_s = time.perf_counter()
+    replaced = asyncio.create_task(wait_for_replicas(2, without=victim["pid"]))
     await asyncio.gather(*talks)
     lost, kept = [c for c in callers if c.error], [c for c in callers if not c.error]
     assert len(lost) == spread[0]
@@ -140,16 +144,27 @@ async def test_a_lost_replica_takes_only_its_own_sessions_along(port: int) -> No
     for caller in kept:
         assert [turn.status for turn in caller.turns] == ["completed"] * 4
         assert min(turn.viability for turn in caller.turns) > 0.9
-    again_s = await wait_for_replicas(2)
     figures = {
         "sessions on each replica": spread,
         "told after ms": [round(1000 * (c.lost_s - killed_s)) for c in lost],
         "new session after ms": [round(1000 * c.back_s) for c in lost],
         "turns of the others": [[round(t.ttfa_from_commit_ms or 0) for t in c.turns] for c in kept],
         "their viability": [[round(t.viability, 2) for t in c.turns] for c in kept],
-        "two replicas again after s": round(again_s, 1),
+        "two replicas again after s": round(await replaced, 1),
     }
     print(json.dumps(figures))
+
+
+def test_the_config_file_is_what_ray_takes() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    from server.deploy.ray_app import app
+    from server.deploy.ray_config import RayConfig
+
+    found = ServeDeploySchema.model_validate(yaml.safe_load(RAY_YAML.read_text()))
+    [application] = found.applications
+    assert application.import_path == f"{app.__module__}:{app.__name__}"
+    assert app(RayConfig.model_validate(application.args))
 
 
 async def test_a_full_cluster_says_so(port: int) -> None:
@@ -195,10 +210,10 @@ async def _ask_until_it_leaves(client: RealtimeClient, turns: list[Turn], events
                     events.append(await client.receive())
 
 
-async def test_scale_to_zero_and_back(port: int) -> None:
+async def test_scale_to_zero_and_back_and_up(port: int) -> None:
     url = f"ws://127.0.0.1:{port}/v1/realtime"
-    await deploy(min_replicas=0, max_replicas=1, sessions=8)
-    to_zero_s = await wait_for_replicas(0)
+    await deploy(min_replicas=0, max_replicas=2, sessions=8, target_share=0.2)  # 1.6 sessions for each replica
+    await wait_for_replicas(0)
     started_s = time.perf_counter()
     async with connect(url, open_timeout=START_S, compression=None, max_size=None) as socket:
         first = json.loads(await asyncio.wait_for(socket.recv(), 30))
@@ -208,9 +223,12 @@ async def test_scale_to_zero_and_back(port: int) -> None:
         async with RealtimeClient.connect(url) as client:
             await client.update(**MANUAL)
             turn = await client.ask(sound.read(sound.questions()[1]), manual=True)
-        assert turn.status == "completed"
-        await asyncio.sleep(6)  # longer than the autoscaler needs to remove it: a quiet session keeps its replica
+            assert turn.status == "completed"
+            up_s = await wait_for_replicas(2)
+        one_s = await wait_for_replicas(1)
+        await asyncio.sleep(6)  # longer than the autoscaler takes to remove it: a quiet session keeps its replica
         assert len(await asyncio.to_thread(replicas)) == 1
-    back_s = await wait_for_replicas(0)
-    figures = {"to zero after s": to_zero_s, "first session after s": cold_s, "to zero again after s": back_s}
+    zero_s = await wait_for_replicas(0)
+    figures = {"first session from zero after s": cold_s, "two replicas for two sessions after s": up_s}
+    figures |= {"one again after s": one_s, "none again after s": zero_s}
     print(json.dumps({name: round(value, 1) for name, value in figures.items()}))

@@ -66,12 +66,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--compare", type=Path, metavar="FILE", help="result of `bench load --mode manual` to check")
     options = parser.parse_args(argv)
     try:
-        times = StepTimes.read(json.loads(options.steps.read_text().splitlines()[-1])).faster(options.speed)
+        times = StepTimes.read(json.loads(options.steps.read_text().strip().splitlines()[-1])).faster(options.speed)
         talk = read_talk(json.loads(options.turns.read_text()), options.pause_s)
     except (OSError, ValueError, KeyError, TypeError) as error:
         parser.error(f"expected results of `bench engine` and `server.deploy.turns`: {error!r}")
     if options.compare is not None:
-        return _compare(times, talk, json.loads(options.compare.read_text()), options.seed)
+        return compare(times, talk, json.loads(options.compare.read_text()), options.seed)
     print(f"{'sessions':>8} {'median ms':>10} {'p95 ms':>8} {'in time':>9} {'busy':>7}")
     curve = []
     for count in options.sessions:
@@ -145,7 +145,10 @@ def _most(times: StepTimes, talk: Talk, options: argparse.Namespace) -> int:
     return low
 
 
-def _compare(times: StepTimes, talk: Talk, measured: dict[str, Any], seed: int) -> int:
+def compare(
+    times: StepTimes, talk: Talk, measured: dict[str, Any], seed: int, where: dict[str, Any] | None = None
+) -> int:
+    """Print predicted and measured figures side by side; 1 if they differ by more than 20 %."""
     compared = dict(_compared(times, talk, measured, seed))
     print(f"{'sessions':>8} {'':>8} {'predicted':>10} {'measured':>9} {'ratio':>6}")
     for count, row in compared.items():
@@ -154,7 +157,7 @@ def _compare(times: StepTimes, talk: Talk, measured: dict[str, Any], seed: int) 
             verdict = "" if abs(ratio - 1) <= TOLERANCE else f"   missed: not within {TOLERANCE:.0%}"
             print(f"{count:>8} {name:>8.6} {row[name]:>10} {row[f'measured_{name}']:>9} {ratio:>6}{verdict}")
     within = all(abs(row[f"{n}_ratio"] - 1) <= TOLERANCE for row in compared.values() for n in ("median_ms", "p95_ms"))
-    print(json.dumps({"command": "capacity", "compared": compared, "within": within}))
+    print(json.dumps({"command": "capacity", "compared": compared, "within": within} | (where or {})))
     return 0 if within else 1
 
 

@@ -165,12 +165,13 @@ def _script(text_tokens: int, codes: int) -> tuple[bool, ...]:
 
 
 @dataclass(eq=False)
-class _Session:
-    """One person and what the engine knows of them."""
+class Person:
+    """Somebody who talks, and what the engine knows of their session."""
 
     number: int
     random: random.Random
     turn: Turn
+    question: int = 0
     asked: int = 0
     chunks: int = 0
     waiting: int = 0
@@ -213,13 +214,13 @@ class Replica:
         config = config or EngineConfig()
         self._piece, self._longest = config.prefill_tokens, config.length - 2 * config.prefill_tokens
         self._random = random.Random(seed)
-        self._sessions = [_Session(n, random.Random(self._random.random()), talk.turns[0]) for n in range(sessions)]
+        self._people = [Person(n, random.Random(self._random.random()), talk.turns[0]) for n in range(sessions)]
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = 0
         self.answered: list[Answered] = []
         self.busy_ms, self.now, self._factor = 0.0, 0.0, 1.0
-        for session in self._sessions:
-            self._ask(session, session.random.uniform(0, talk.spread_ms))
+        for person in self._people:
+            self._ask(person, person.random.uniform(0, talk.spread_ms))
 
     def run(self) -> "Replica":
         """Until everybody has asked all their questions."""
@@ -227,7 +228,7 @@ class Replica:
             while self._events and self._events[0][0] <= self.now:
                 at, _, event = heapq.heappop(self._events)
                 event(at)
-            if any(self._has_work(s) for s in self._sessions):
+            if self.has_work:
                 self._factor = self._random.choice(self._times.spread)
                 spent = self._step()
                 self.busy_ms += spent
@@ -248,50 +249,61 @@ class Replica:
         self._order += 1
         heapq.heappush(self._events, (when, self._order, event))
 
-    def _ask(self, session: _Session, at: float) -> None:
+    def _ask(self, person: Person, at: float) -> None:
         """Somebody begins to speak at `at`: a chunk is sent when its last sample has been spoken."""
-        turns = self._talk.turns
-        session.turn = turns[(session.number * 3 + session.asked) % len(turns)]
-        session.asked += 1
-        self._speak(session, at + session.turn.question_ms, at + CHUNK_MS)
+        person.question = (person.number * 3 + person.asked) % len(self._talk.turns)
+        person.turn = self._talk.turns[person.question]
+        person.asked += 1
+        self._speak(person, at + person.turn.question_ms, at + CHUNK_MS)
 
-    def _speak(self, session: _Session, ends: float, at: float) -> None:
+    def _speak(self, person: Person, ends: float, at: float) -> None:
         def arrived(_: float) -> None:
-            session.chunks += 1
+            self._chunk(person)
             if at + 1e-6 < ends:
-                self._speak(session, ends, min(at + CHUNK_MS, ends))
-                return
-            session.chunks += -session.chunks % _CHUNKS_PER_FRAME + _CHUNKS_PER_FRAME * DELAY_TOKENS
-            session.commits = session.wants_answer = True
-            session.committed_at = at
+                self._speak(person, ends, min(at + CHUNK_MS, ends))
+            else:
+                person.committed_at = at
+                self._commit(person)
 
         self._at(at, arrived)
 
-    def _heard_all(self, session: _Session, at: float) -> None:
-        """The last chunk of an answer has been sent."""
-        turn, arrivals = session.turn, session.arrivals
-        if arrivals and session.asked > self._warmup:
+    def _heard_all(self, person: Person, at: float, silence_ms: float) -> None:
+        """The last chunk of an answer has been sent, which began with so much silence."""
+        arrivals = person.arrivals
+        if arrivals and person.asked > self._warmup:
             begins, played, in_time, audible_at = arrivals[0][0], 0.0, 0, None
             for when, ms in arrivals:
                 in_time += when <= begins + played + 1e-6
                 played += ms
-                if audible_at is None and played > turn.silence_ms:
-                    audible_at = max(when, begins + turn.silence_ms)
-            ttfa_ms = (audible_at or begins) - session.committed_at + session.random.choice(self._talk.outside_ms)
+                if audible_at is None and played > silence_ms:
+                    audible_at = max(when, begins + silence_ms)
+            ttfa_ms = (audible_at or begins) - person.committed_at + person.random.choice(self._talk.outside_ms)
             self.answered.append(Answered(ttfa_ms, len(arrivals), in_time))
-        if session.asked < self._warmup + self._turns:
+        if person.asked < self._warmup + self._turns:
             plays_until = arrivals[0][0] + sum(ms for _, ms in arrivals) if arrivals else at
-            self._ask(session, max(at, plays_until) + session.random.uniform(*self._talk.pause_ms))
-        session.arrivals = []
+            self._ask(person, max(at, plays_until) + person.random.uniform(*self._talk.pause_ms))
+        person.arrivals = []
 
     # --- the engine ------------------------------------------------------------------------------------------------
 
+    def _chunk(self, person: Person) -> None:
+        person.chunks += 1
+
+    def _commit(self, person: Person) -> None:
+        person.chunks += -person.chunks % _CHUNKS_PER_FRAME + _CHUNKS_PER_FRAME * DELAY_TOKENS
+        person.commits = person.wants_answer = True
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the engine would do anything before somebody says more."""
+        return any(self._can_work(s) for s in self._people)
+
     @staticmethod
-    def _has_work(session: _Session) -> bool:
+    def _can_work(person: Person) -> bool:
         return bool(
-            session.pending
-            or session.chunks >= _CHUNKS_PER_FRAME
-            or ((session.commits or session.wants_answer) and not session.generating)
+            person.pending
+            or person.chunks >= _CHUNKS_PER_FRAME
+            or ((person.commits or person.wants_answer) and not person.generating)
         )
 
     def _step(self) -> float:
@@ -301,46 +313,46 @@ class Replica:
         return self._say(spent)
 
     def _hear(self) -> float:
-        groups: dict[int, list[_Session]] = {}
-        for session in self._sessions:
-            if session.chunks >= _CHUNKS_PER_FRAME:
-                groups.setdefault(session.chunks // _CHUNKS_PER_FRAME, []).append(session)
+        groups: dict[int, list[Person]] = {}
+        for person in self._people:
+            if person.chunks >= _CHUNKS_PER_FRAME:
+                groups.setdefault(person.chunks // _CHUNKS_PER_FRAME, []).append(person)
         for frames, sessions in groups.items():
-            for session in sessions:
-                session.chunks -= frames * _CHUNKS_PER_FRAME
-                session.waiting += frames
-                if not session.generating:
-                    self._prefill(session)
-        for session in self._sessions:
-            if session.commits and not session.generating:
-                self._prefill(session)
-                self._append(session, 2)
-                session.commits, session.transcript_left = False, session.turn.transcript_tokens
+            for person in sessions:
+                person.chunks -= frames * _CHUNKS_PER_FRAME
+                person.waiting += frames
+                if not person.generating:
+                    self._prefill(person)
+        for person in self._people:
+            if person.commits and not person.generating:
+                self._prefill(person)
+                self._append(person, 2)
+                person.commits, person.transcript_left = False, person.turn.transcript_tokens
         return self._factor * sum(self._times.hear(frames * len(sessions)) for frames, sessions in groups.items())
 
-    def _prefill(self, session: _Session) -> None:
-        if session.waiting:
-            self._append(session, session.waiting)
-            session.waiting = 0
+    def _prefill(self, person: Person) -> None:
+        if person.waiting:
+            self._append(person, person.waiting)
+            person.waiting = 0
 
-    def _append(self, session: _Session, tokens: int) -> None:
+    def _append(self, person: Person, tokens: int) -> None:
         """More tokens at the end; a conversation that outgrows the context forgets its older half and is read again."""
-        session.held += tokens
-        session.pending += tokens
-        if session.held > self._longest:
-            session.held = session.pending = self._longest // 2
+        person.held += tokens
+        person.pending += tokens
+        if person.held > self._longest:
+            person.held = person.pending = self._longest // 2
 
     def _begin(self) -> None:
-        for session in self._sessions:
-            if session.wants_answer and not session.generating and not session.commits:
-                session.wants_answer = False
-                self._append(session, 2)
-                session.script = _script(session.turn.text_tokens, session.turn.codes)
-                session.said = session.codes = session.detokenised = 0
-                session.sent_ms, session.flushed = 0.0, False
+        for person in self._people:
+            if person.wants_answer and not person.generating and not person.commits:
+                person.wants_answer = False
+                self._append(person, 2)
+                person.script = _script(person.turn.text_tokens, person.turn.codes)
+                person.said = person.codes = person.detokenised = 0
+                person.sent_ms, person.flushed = 0.0, False
 
     def _think(self) -> float:
-        ready = [s for s in self._sessions if s.pending]
+        ready = [s for s in self._people if s.pending]
         deciding = [s for s in ready if s.generating and s.pending == 1]
         reading = [s for s in ready if not (s.generating and s.pending == 1)]
         spent = 0.0
@@ -350,56 +362,56 @@ class Replica:
             width = max(min(s.pending, self._piece) for s in reading)
             held = max(s.held - s.pending for s in reading)
             spent += self._times.prefill_ms(len(reading) * width, held, alone=not deciding)
-        for session in ready:
-            session.pending -= min(session.pending, self._piece)
-            if not session.pending and session.generating:
-                self._sampled(session)
+        for person in ready:
+            person.pending -= min(person.pending, self._piece)
+            if not person.pending and person.generating:
+                self._sampled(person)
         return self._factor * spent
 
-    def _sampled(self, session: _Session) -> None:
-        session.pending = 1
-        session.held += 1
-        if session.transcript_left:
-            session.transcript_left -= 1
-            if not session.transcript_left:
-                self._prefill(session)
+    def _sampled(self, person: Person) -> None:
+        person.pending = 1
+        person.held += 1
+        if person.transcript_left:
+            person.transcript_left -= 1
+            if not person.transcript_left:
+                self._prefill(person)
             return
-        assert session.script is not None
-        session.codes += session.script[session.said]
-        session.said += 1
-        if session.said == len(session.script):
-            session.flushed = True
-            session.codes += LOOKAHEAD_TOKENS + 1
+        assert person.script is not None
+        person.codes += person.script[person.said]
+        person.said += 1
+        if person.said == len(person.script):
+            person.flushed = True
+            person.codes += LOOKAHEAD_TOKENS + 1
 
     def _say(self, spent: float) -> float:
         """Also ends the step: what was said arrives when the step is over. Returns how long the step took."""
-        groups: dict[int, list[_Session]] = {}
-        for session in self._sessions:
-            new = session.codes - session.detokenised if session.script is not None else 0
-            if new and (session.flushed or new >= self._codes_wanted(session, spent)):
-                groups.setdefault(new, []).append(session)
+        groups: dict[int, list[Person]] = {}
+        for person in self._people:
+            new = person.codes - person.detokenised if person.script is not None else 0
+            if new and (person.flushed or new >= self._codes_wanted(person, spent)):
+                groups.setdefault(new, []).append(person)
         for codes, sessions in groups.items():
             spent += self._factor * self._times.say(codes * len(sessions))
-            for session in sessions:
-                session.first_sent_at = session.first_sent_at if session.detokenised else self.now + spent
-                session.detokenised = session.codes
+            for person in sessions:
+                person.first_sent_at = person.first_sent_at if person.detokenised else self.now + spent
+                person.detokenised = person.codes
         ends = self.now + spent
         for sessions in groups.values():
-            for session in sessions:
-                total_ms = session.turn.codes * FRAME_MS
-                sent_ms = (session.codes - LOOKAHEAD_TOKENS) * FRAME_MS - SYNTHESIS_MS
-                if session.flushed:
+            for person in sessions:
+                total_ms = person.turn.codes * FRAME_MS
+                sent_ms = (person.codes - LOOKAHEAD_TOKENS) * FRAME_MS - SYNTHESIS_MS
+                if person.flushed:
                     sent_ms = total_ms
-                if sent_ms > session.sent_ms:
-                    session.arrivals.append((ends, sent_ms - session.sent_ms))
-                    session.sent_ms = sent_ms
-                if session.flushed:
-                    session.script = None
-                    self._heard_all(session, ends)
+                if sent_ms > person.sent_ms:
+                    person.arrivals.append((ends, sent_ms - person.sent_ms))
+                    person.sent_ms = sent_ms
+                if person.flushed:
+                    person.script = None
+                    self._heard_all(person, ends, person.turn.silence_ms)
         return spent
 
-    def _codes_wanted(self, session: _Session, spent: float) -> int:
-        if not session.detokenised:
+    def _codes_wanted(self, person: Person, spent: float) -> int:
+        if not person.detokenised:
             return FIRST_CODES
-        ahead_ms = session.sent_ms - (self.now + spent - session.first_sent_at)
+        ahead_ms = person.sent_ms - (self.now + spent - person.first_sent_at)
         return NEXT_CODES if ahead_ms > AHEAD_MS else 1
