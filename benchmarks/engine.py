@@ -3,10 +3,10 @@
 The floor of a step is the larger of two times: reading its bytes (weights once, the KV cache of every row) at the
 memory's measured speed, and doing its multiplications at the processor's measured speed.
 
-Last line, JSON: `command`, `threads`, `cpu_time`, `gigabytes_per_s`, `gigaflops`, `context`, `long_context`; for each
-size (rows, tokens or sessions) of `decode`, `prefill`, `hear`, `say` and `step` (whole steps of all sessions) `ms`; for
-the first two also `floor_ms`, `times` the floor, and `long_ms`: with `long_context` tokens held already, not `context`;
-`spread`: how single times lie around their medians, the mean ratio of each twentieth of them.
+Last line, JSON: `command`, `threads`, `mixed`, `cpu_time`, `gigabytes_per_s`, `gigaflops`, `context`, `long_context`;
+for each size (rows, tokens or sessions) of `decode`, `prefill`, `hear`, `say` and `step` (whole steps of all sessions)
+`ms`; for the first two also `floor_ms`, `times` the floor, and `long_ms`: with `long_context` tokens held already, not
+`context`; `spread`: how single times lie around their medians, the mean ratio of each twentieth of them.
 """
 
 import argparse
@@ -33,16 +33,22 @@ _SIZES = (1, 2, 4, 8, 16)
 
 
 class Stopwatch:
-    """Times pieces of work by a clock, and remembers how single times lay around their medians."""
+    """Times pieces of work by a clock, and remembers how single times lay around their medians.
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
+    `between` is done before each of them and not counted.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.perf_counter, between: Callable[[], object] = lambda: None
+    ) -> None:
+        self._clock, self._between = clock, between
         self._ratios: list[float] = []
 
     def ms(self, work: Callable[[], object], rounds: int = 40, warmup: int = 5) -> float:
         """Median time of one call, in milliseconds."""
         times = []
         for i in range(warmup + rounds):
+            self._between()
             started = self._clock()
             work()
             if i >= warmup:
@@ -102,17 +108,21 @@ def transformer_steps(model: SpeechModel, speed: tuple[float, float], watch: Sto
 
 
 def audio_steps(model: SpeechModel, watch: Stopwatch) -> dict[str, dict[str, Any]]:
-    """Tokenising 80 ms for several sessions at once, and detokenising 160 ms."""
+    """Tokenising 80 ms for several sessions at once, and detokenising 160 ms; their states lie apart."""
 
-    def rows(state: State, n: int) -> State:
-        return [torch.cat([x] * n) for x in state]
+    def batched(net: Callable[[torch.Tensor, State], tuple[torch.Tensor, State]], x: torch.Tensor, one: State) -> float:
+        def work() -> None:
+            _, state = net(x, [torch.cat([part] * len(x)) for part in one])
+            for i in range(len(x)):
+                [part[i : i + 1] for part in state]
+
+        return round(watch.ms(work), 2)
 
     found: dict[str, dict[str, Any]] = {"hear": {}, "say": {}}
     for n in _SIZES:
-        pcm, ear = torch.zeros(n, 2 * TOKEN_SAMPLES), rows(model.tokenizer.initial_state(1), n)
-        codes, mouth = torch.zeros(n, 4, dtype=torch.long), rows(model.detokenizer.initial_state(1), n)
-        found["hear"][str(n)] = {"ms": round(watch.ms(lambda p=pcm, s=ear: model.tokenizer(p, s)), 2)}  # type: ignore[misc]
-        found["say"][str(n)] = {"ms": round(watch.ms(lambda c=codes, s=mouth: model.detokenizer(c, s)), 2)}  # type: ignore[misc]
+        pcm, codes = torch.zeros(n, 2 * TOKEN_SAMPLES), torch.zeros(n, 4, dtype=torch.long)
+        found["hear"][str(n)] = {"ms": batched(model.tokenizer, pcm, model.tokenizer.initial_state(1))}
+        found["say"][str(n)] = {"ms": batched(model.detokenizer, codes, model.detokenizer.initial_state(1))}
     return found
 
 
@@ -130,19 +140,39 @@ def whole_steps(model: SpeechModel, watch: Stopwatch) -> dict[str, dict[str, Any
     return found
 
 
+def one_of_each(model: SpeechModel) -> Callable[[], None]:
+    """Decoding, tokenising and detokenising for one session: what follows finds little of its own in the caches."""
+    net = CachedTransformer(model.transformer)
+    cache = KVCache(net.config, 1, _CONTEXT + 1)
+    token, slot, held = torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, dtype=torch.long), torch.tensor([_CONTEXT])
+    pcm, codes = torch.zeros(1, 2 * TOKEN_SAMPLES), torch.zeros(1, 4, dtype=torch.long)
+    ear, mouth = model.tokenizer.initial_state(1), model.detokenizer.initial_state(1)
+
+    def work() -> None:
+        net.extend(token, slot, held, cache)
+        model.tokenizer(pcm, ear)
+        model.detokenizer(codes, mouth)
+
+    return work
+
+
 @torch.inference_mode()
-def steps(model: SpeechModel, speed: tuple[float, float], clock: Callable[[], float]) -> dict[str, Any]:
-    """All tables, with what the sizes in them mean."""
-    watch = Stopwatch(clock)
+def steps(
+    model: SpeechModel, speed: tuple[float, float], clock: Callable[[], float] = time.perf_counter, mixed: bool = False
+) -> dict[str, Any]:
+    """All tables, with what the sizes in them mean. `mixed`: each step follows one of every kind, as in the engine."""
+    between = one_of_each(model) if mixed else lambda: None
+    watch = Stopwatch(clock, between)
     found: dict[str, Any] = {"context": _CONTEXT, "long_context": _LONG_CONTEXT}
     found |= transformer_steps(model, speed, watch) | audio_steps(model, watch)
-    return found | {"spread": watch.spread(), "step": whole_steps(model, Stopwatch(clock))}
+    return found | {"spread": watch.spread(), "step": whole_steps(model, Stopwatch(clock, between))}
 
 
 def main(argv: list[str]) -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="antiphon bench engine", description=__doc__.splitlines()[0])
     parser.add_argument("--model-dir", type=Path, default=EMBEDDED)
+    parser.add_argument("--mixed", action="store_true", help="other steps in between, as in the engine")
     parser.add_argument("--cpu-time", action="store_true", help="count processor time, for a machine in use")
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     options = parser.parse_args(argv)
@@ -150,13 +180,18 @@ def main(argv: list[str]) -> int:
     speed = machine(Stopwatch())
     print(f"this machine: {speed[0]:.0f} GB/s, {speed[1]:.0f} gigaflops with {options.threads} thread(s)\n")
     clock = time.thread_time if options.cpu_time else time.perf_counter
-    found = steps(load(options.model_dir), speed, clock)
+    found = steps(load(options.model_dir), speed, clock, options.mixed)
     titles = {"decode": "decode: rows", "prefill": "prefill: tokens", "hear": "hear 80 ms: sessions"}
     for name, title in (titles | {"say": "say 160 ms: sessions", "step": "whole step: sessions"}).items():
         print(f"{title:<22} {'ms':>8} {'floor':>8} {'times':>6}")
         for size, row in found[name].items():
             print(f"{size:<22} {row['ms']:>8} {row.get('floor_ms', ''):>8} {row.get('times', ''):>6}")
-    result = {"command": "bench engine", "threads": options.threads, "cpu_time": options.cpu_time}
+    result = {
+        "command": "bench engine",
+        "threads": options.threads,
+        "mixed": options.mixed,
+        "cpu_time": options.cpu_time,
+    }
     result |= {"gigabytes_per_s": round(speed[0], 1), "gigaflops": round(speed[1], 1)}
     print(json.dumps(result | found))
     return 0

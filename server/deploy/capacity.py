@@ -24,14 +24,14 @@ from benchmarks.figures import percentiles
 from server.deploy.simulation import Replica, StepTimes, Talk, Turn
 from server.engine.engine_config import EngineConfig
 
-STEPS = Path(__file__).parent.parent.parent / "benchmarks" / "results" / "engine.json"
+STEPS = Path(__file__).parent / "steps.json"
 TURNS = Path(__file__).parent / "turns.json"
 IN_TIME = 0.99  # share of chunks that must come in time, as everywhere in this project
 TOLERANCE = 0.2
 _ANSWERS = 400  # at least so many make a point of the curve
 _EXAMPLES = """examples:
   antiphon capacity                                      this project's measured machine, 100 sessions
-  antiphon bench engine | tail -1 > mine.json            measure your own,
+  antiphon bench engine --mixed | tail -1 > mine.json    measure your own,
   antiphon capacity --steps mine.json --total 2000 --price 1.80
   antiphon capacity --steps mine.json --speed 20         what if it were 20 times as fast?
   antiphon capacity --steps mine.json --compare load.json    is it right? (load.json: bench load --mode manual --save)
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--steps", type=Path, default=STEPS, help="JSON of `bench engine` (default: ours)")
+    parser.add_argument("--steps", type=Path, default=STEPS, help="JSON of `bench engine --mixed` (default: ours)")
     parser.add_argument("--turns", type=Path, default=TURNS, help="what is said (default: the shipped questions)")
     parser.add_argument("--speed", type=float, default=1.0, help="as if every step were so many times as fast")
     parser.add_argument(

@@ -46,9 +46,10 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     model = load(options.model_dir)
-    tables = steps(model, machine(Stopwatch()), time.thread_time)
+    tables = steps(model, machine(Stopwatch()), time.thread_time, mixed=True)
     if options.save is not None:
-        options.save.write_text(json.dumps({"command": "bench engine", "cpu_time": True} | tables) + "\n")
+        about = {"command": "bench engine", "threads": 1, "mixed": True, "cpu_time": True}
+        options.save.write_text(json.dumps(about | tables | this_machine()) + "\n")
     times = StepTimes.read(tables)
     talk = capacity.read_talk(json.loads(capacity.TURNS.read_text()) | {"outside_ms": [0.0]}, (0.2, 1.0))
     questions = [_heard(path) for path in sound.questions()]

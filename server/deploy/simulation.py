@@ -57,7 +57,7 @@ class StepTimes:
     hear: Curve
     """By frames, of all sessions together."""
     prefill: Curve
-    """By tokens, of all rows together, padding included."""
+    """By tokens, of one row."""
     decode: Curve
     """By rows."""
     step: Curve
@@ -98,11 +98,18 @@ class StepTimes:
         """A whole step in which each of `rows` sequences, of at most `held` tokens, gets one more."""
         return max(0.0, self.step(rows) + self._longer(self.decode, self.decode_long, rows, held))
 
-    def prefill_ms(self, tokens: int, held: float, alone: bool) -> float:
-        """Reading `tokens`; `alone` if nobody decodes in the same step, which then has no other bookkeeping."""
-        bookkeeping = self.step(1) - self.decode(1) if alone else 0.0
-        ms = self.prefill(tokens) + self._longer(self.prefill, self.prefill_long, tokens, held)
-        return max(0.0, ms + bookkeeping)
+    def prefill_ms(self, rows: int, width: int, held: float, alone: bool) -> float:
+        """Reading `width` tokens in each of `rows`; `alone` if nobody decodes in the same step, which adds bookkeeping.
+
+        Several rows cost more than one with as many tokens, as each has a cache to be read: as much more as decoding
+        one token in each costs more than reading them all in one row.
+        """
+        ms = self.step(1) - self.decode(1) if alone else 0.0
+        ms += self.prefill(rows * width) + self._longer(self.prefill, self.prefill_long, rows * width, held)
+        if rows > 1:
+            apart = self.decode(rows) + self._longer(self.decode, self.decode_long, rows, held)
+            ms += max(0.0, apart - self.prefill(rows) - self._longer(self.prefill, self.prefill_long, rows, held))
+        return max(0.0, ms)
 
     def _longer(self, short: Curve, long: Curve, size: int, held: float) -> float:
         return (long(size) - short(size)) * (held - self.context) / (self.long_context - self.context)
@@ -361,7 +368,7 @@ class Replica:
         if reading:
             width = max(min(s.pending, self._piece) for s in reading)
             held = max(s.held - s.pending for s in reading)
-            spent += self._times.prefill_ms(len(reading) * width, held, alone=not deciding)
+            spent += self._times.prefill_ms(len(reading), width, held, alone=not deciding)
         for person in ready:
             person.pending -= min(person.pending, self._piece)
             if not person.pending and person.generating:
