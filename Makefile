@@ -9,7 +9,7 @@ ARGS ?=
 export OMP_WAIT_POLICY = PASSIVE
 VLLM := .venv-vllm
 
-.PHONY: help setup demo serve test test-js test-vllm check format bench bench-all eval train apt
+.PHONY: help setup demo serve test test-js test-vllm test-ray check format bench bench-all eval train apt
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -52,6 +52,16 @@ $(VLLM)/.installed: pyproject.toml
 	$(VLLM)/bin/pip install --quiet --disable-pip-version-check -e ".[dev]"
 	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchcodec
 	rm -f $$($(VLLM)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/torchaudio/lib/*.so
+	touch $@
+
+RAY_VENV ?= .venv-ray
+
+test-ray: $(RAY_VENV)/.deploy ## Run two replicas on Ray Serve, kill one, scale to zero and back (own .venv-ray)
+	$(RAY_VENV)/bin/pytest -q -s tests/test_ray.py $(ARGS)
+
+$(RAY_VENV)/.deploy: pyproject.toml
+	$(MAKE) VENV=$(RAY_VENV) $(RAY_VENV)/.installed
+	$(RAY_VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[deploy]"
 	touch $@
 
 $(VENV)/.stock: $(VENV)/.installed

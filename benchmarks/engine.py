@@ -6,6 +6,7 @@ memory's measured speed, and doing its multiplications at the processor's measur
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +19,67 @@ from model.cached_transformer import CachedTransformer, KVCache
 from model.checkpoint import EMBEDDED, SpeechModel, load
 from model.streaming import State
 from model.transformer import SpeechTransformer
+from server.engine.engine_config import EngineConfig
+from server.engine.messages import AddText, OpenSession, Respond
+from server.engine.speech_engine import SpeechEngine
 
-_CONTEXT = 300  # tokens that each sequence holds already
+_CONTEXT, _LONG_CONTEXT = 300, 1200  # tokens that each sequence holds already
 _SIZES = (1, 2, 4, 8, 16)
 KEYS = {
     "threads": "of torch",
+    "mixed": "whether each step followed one of every kind, as in the engine",
+    "cpu_time": "whether processor time was counted",
     "gigabytes_per_s": "what this machine reads",
     "gigaflops": "what it multiplies, in single precision",
     "decode": "for each number of rows: ms, floor_ms, and times the floor",
     "prefill": "the same for each number of tokens",
     "hear": "for each number of sessions: ms to tokenise 80 ms",
     "say": "for each number of sessions: ms to make 160 ms of sound",
+    "step": "for each number of sessions: ms of a whole step of the engine in which all of them answer",
+    "context": "tokens that each sequence held; `long_ms` of decode and prefill: with long_context of them",
+    "long_context": "see context",
+    "spread": "how single times lie around their medians: the mean ratio of each twentieth of them",
 }
 
 
-def milliseconds(work: Callable[[], object], rounds: int = 40, warmup: int = 5) -> float:
-    """Median time of one call."""
-    times = []
-    for i in range(warmup + rounds):
-        started = time.perf_counter()
-        work()
-        if i >= warmup:
-            times.append(1000 * (time.perf_counter() - started))
-    return sorted(times)[len(times) // 2]
+class Stopwatch:
+    """Times pieces of work by a clock, and remembers how single times lay around their medians.
+
+    `between` is done before each of them and not counted.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.perf_counter, between: Callable[[], object] = lambda: None
+    ) -> None:
+        self._clock, self._between = clock, between
+        self._ratios: list[float] = []
+
+    def ms(self, work: Callable[[], object], rounds: int = 40, warmup: int = 5) -> float:
+        """Median time of one call, in milliseconds."""
+        times = []
+        for i in range(warmup + rounds):
+            self._between()
+            started = self._clock()
+            work()
+            if i >= warmup:
+                times.append(1000 * (self._clock() - started))
+        median = sorted(times)[len(times) // 2]
+        self._ratios += [ms / median for ms in times]
+        return median
+
+    def spread(self) -> list[float]:
+        """The mean ratio of each twentieth of all times to their medians, in order."""
+        ordered = sorted(self._ratios)
+        bounds = [i * len(ordered) // 20 for i in range(21)]
+        return [round(sum(ordered[a:b]) / (b - a), 3) for a, b in pairwise(bounds)]
 
 
-def machine() -> tuple[float, float]:
+def machine(watch: Stopwatch) -> tuple[float, float]:
     """(gigabytes a second that can be read, gigaflops of single-precision products), with the threads torch has now."""
     big = torch.ones(64 << 20)  # 256 MB: more than any cache
-    read_ms = milliseconds(big.sum, rounds=5, warmup=1)
+    read_ms = watch.ms(big.sum, rounds=5, warmup=1)
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    product_ms = milliseconds(lambda: a @ b, rounds=10, warmup=2)
+    product_ms = watch.ms(lambda: a @ b, rounds=10, warmup=2)
     return big.numel() * 4 / read_ms / 1e6, 2 * 1024**3 / product_ms / 1e6
 
 
@@ -63,54 +94,113 @@ def floor_ms(net: SpeechTransformer, rows: int, tokens: int, speed: tuple[float,
     return max(read, done)
 
 
-def transformer_steps(model: SpeechModel, speed: tuple[float, float]) -> dict[str, dict[str, Any]]:
+def transformer_steps(model: SpeechModel, speed: tuple[float, float], watch: Stopwatch) -> dict[str, dict[str, Any]]:
     """Decoding one token for each of several rows, and prefilling one row with several tokens."""
     net = CachedTransformer(model.transformer)
-    cache = KVCache(net.config, max(_SIZES), 2 * _CONTEXT)
+    cache = KVCache(net.config, max(_SIZES), _LONG_CONTEXT + 128)
     found: dict[str, dict[str, Any]] = {"decode": {}, "prefill": {}}
     for name, shapes in (("decode", [(n, 1) for n in _SIZES]), ("prefill", [(1, n) for n in (2, 8, 32, 128)])):
         for rows, width in shapes:
             tokens, slots = torch.zeros(rows, width, dtype=torch.long), torch.arange(rows)
-            lengths = torch.full((rows,), _CONTEXT)
-            ms = milliseconds(lambda t=tokens, s=slots, n=lengths: net.extend(t, s, n, cache))  # type: ignore[misc]
+            short, long = torch.full((rows,), _CONTEXT), torch.full((rows,), _LONG_CONTEXT)
+            ms, long_ms = (
+                watch.ms(lambda t=tokens, s=slots, n=held: net.extend(t, s, n, cache))  # type: ignore[misc]
+                for held in (short, long)
+            )
             least = floor_ms(model.transformer, rows, width, speed)
             found[name][str(rows * width)] = {
-                "ms": round(ms, 2), "floor_ms": round(least, 2), "times": round(ms / least, 1),
-            }  # fmt: skip
+                "ms": round(ms, 2),
+                "floor_ms": round(least, 2),
+                "times": round(ms / least, 1),
+                "long_ms": round(long_ms, 2),
+            }
     return found
 
 
-def audio_steps(model: SpeechModel) -> dict[str, dict[str, Any]]:
-    """Tokenising 80 ms for several sessions at once, and detokenising 160 ms."""
+def audio_steps(model: SpeechModel, watch: Stopwatch) -> dict[str, dict[str, Any]]:
+    """Tokenising 80 ms for several sessions at once, and detokenising 160 ms; their states lie apart."""
 
-    def rows(state: State, n: int) -> State:
-        return [torch.cat([x] * n) for x in state]
+    def batched(net: Callable[[torch.Tensor, State], tuple[torch.Tensor, State]], x: torch.Tensor, one: State) -> float:
+        def work() -> None:
+            _, state = net(x, [torch.cat([part] * len(x)) for part in one])
+            for i in range(len(x)):
+                [part[i : i + 1] for part in state]
+
+        return round(watch.ms(work), 2)
 
     found: dict[str, dict[str, Any]] = {"hear": {}, "say": {}}
     for n in _SIZES:
-        pcm, ear = torch.zeros(n, 2 * TOKEN_SAMPLES), rows(model.tokenizer.initial_state(1), n)
-        codes, mouth = torch.zeros(n, 4, dtype=torch.long), rows(model.detokenizer.initial_state(1), n)
-        found["hear"][str(n)] = {"ms": round(milliseconds(lambda p=pcm, s=ear: model.tokenizer(p, s)), 2)}  # type: ignore[misc]
-        found["say"][str(n)] = {"ms": round(milliseconds(lambda c=codes, s=mouth: model.detokenizer(c, s)), 2)}  # type: ignore[misc]
+        pcm, codes = torch.zeros(n, 2 * TOKEN_SAMPLES), torch.zeros(n, 4, dtype=torch.long)
+        found["hear"][str(n)] = {"ms": batched(model.tokenizer, pcm, model.tokenizer.initial_state(1))}
+        found["say"][str(n)] = {"ms": batched(model.detokenizer, codes, model.detokenizer.initial_state(1))}
     return found
+
+
+def whole_steps(model: SpeechModel, watch: Stopwatch) -> dict[str, dict[str, Any]]:
+    """Steps of the whole engine in which every session decodes a token: with sampling and bookkeeping."""
+    found: dict[str, dict[str, Any]] = {}
+    for n in _SIZES:
+        # Time stands still for it: it is always ahead of its listeners, so three steps in four say nothing.
+        engine = SpeechEngine(model, EngineConfig(), clock=lambda: 0.0)
+        for session in map(str, range(n)):
+            engine.receive(OpenSession(session))
+            engine.receive(AddText(session, "typed", "user", "Say something long."))
+            engine.receive(Respond(session, session, "said", script="one two three four five six seven " * 8))
+        found[str(n)] = {"ms": round(watch.ms(engine.step, rounds=100, warmup=10), 2)}
+    return found
+
+
+def one_of_each(model: SpeechModel) -> Callable[[], None]:
+    """Decoding, tokenising and detokenising for one session: what follows finds little of its own in the caches."""
+    net = CachedTransformer(model.transformer)
+    cache = KVCache(net.config, 1, _CONTEXT + 1)
+    token, slot, held = torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, dtype=torch.long), torch.tensor([_CONTEXT])
+    pcm, codes = torch.zeros(1, 2 * TOKEN_SAMPLES), torch.zeros(1, 4, dtype=torch.long)
+    ear, mouth = model.tokenizer.initial_state(1), model.detokenizer.initial_state(1)
+
+    def work() -> None:
+        net.extend(token, slot, held, cache)
+        model.tokenizer(pcm, ear)
+        model.detokenizer(codes, mouth)
+
+    return work
+
+
+@torch.inference_mode()
+def steps(
+    model: SpeechModel, speed: tuple[float, float], clock: Callable[[], float] = time.perf_counter, mixed: bool = False
+) -> dict[str, Any]:
+    """All tables, with what the sizes in them mean. `mixed`: each step follows one of every kind, as in the engine."""
+    between = one_of_each(model) if mixed else lambda: None
+    watch = Stopwatch(clock, between)
+    found: dict[str, Any] = {"context": _CONTEXT, "long_context": _LONG_CONTEXT}
+    found |= transformer_steps(model, speed, watch) | audio_steps(model, watch)
+    return found | {"spread": watch.spread(), "step": whole_steps(model, Stopwatch(clock, between))}
 
 
 def main(argv: list[str]) -> int:
     """Run the benchmark."""
     parser = benchmark("engine", __doc__, KEYS)
     parser.add_argument("--model-dir", type=Path, default=EMBEDDED)
+    parser.add_argument("--mixed", action="store_true", help="other steps in between, as in the engine")
+    parser.add_argument("--cpu-time", action="store_true", help="count processor time, for a machine in use")
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
-    with torch.inference_mode():
-        speed = machine()
-        print(f"this machine: {speed[0]:.0f} GB/s, {speed[1]:.0f} gigaflops with {options.threads} thread(s)\n")
-        model = load(options.model_dir)
-        found = transformer_steps(model, speed) | audio_steps(model)
+    speed = machine(Stopwatch())
+    print(f"this machine: {speed[0]:.0f} GB/s, {speed[1]:.0f} gigaflops with {options.threads} thread(s)\n")
+    clock = time.thread_time if options.cpu_time else time.perf_counter
+    found = steps(load(options.model_dir), speed, clock, options.mixed)
     titles = {"decode": "decode: rows", "prefill": "prefill: tokens", "hear": "hear 80 ms: sessions"}
-    for name, title in (titles | {"say": "say 160 ms: sessions"}).items():
+    for name, title in (titles | {"say": "say 160 ms: sessions", "step": "whole step: sessions"}).items():
         print(f"{title:<22} {'ms':>8} {'floor':>8} {'times':>6}")
         for size, row in found[name].items():
             print(f"{size:<22} {row['ms']:>8} {row.get('floor_ms', ''):>8} {row.get('times', ''):>6}")
-    result = {"command": "bench engine", "threads": options.threads, "gigabytes_per_s": round(speed[0], 1)}
-    return finish({**result, "gigaflops": round(speed[1], 1), **found}, options)
+    result = {
+        "command": "bench engine",
+        "threads": options.threads,
+        "mixed": options.mixed,
+        "cpu_time": options.cpu_time,
+    }
+    result |= {"gigabytes_per_s": round(speed[0], 1), "gigaflops": round(speed[1], 1)}
+    return finish({**result, **found}, options)

@@ -62,6 +62,8 @@ class Turn:
     """One question and its answer. Times are `time.perf_counter` seconds."""
 
     heard: str = ""
+    heard_tokens: int | None = None
+    """Pieces of text of what was heard, where the server tells."""
     answered: str = ""
     item_id: str = ""
     """Of the answer."""
@@ -288,6 +290,7 @@ class RealtimeClient:
                     turn.answered += event["delta"]
                 case "conversation.item.input_audio_transcription.completed":
                     turn.heard, heard = f"{turn.heard} {event['transcript']}".strip(), True
+                    turn.heard_tokens = (event.get("usage") or {}).get("output_tokens")
                 case "conversation.item.input_audio_transcription.failed":
                     heard = True
                 case "response.done" if turn.created_s is not None:  # else it is the end of the answer before

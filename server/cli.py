@@ -14,6 +14,7 @@ _EXAMPLES = """examples:
   antiphon serve                       serve the embedded model on ws://127.0.0.1:8000/v1/realtime
   antiphon talk --file question.wav    ask it
   antiphon bench ttfa                  measure its time to first audio
+  antiphon capacity --total 1000       how many replicas so many sessions need
 """
 
 
@@ -22,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     commands: dict[str, tuple[Callable[[list[str]], int], str]] = {
         "serve": (_serve, "serve a model to Realtime clients"),
+        "deploy": (_deploy, "serve a model on Ray Serve: many replicas, on one machine or many"),
+        "capacity": (_capacity, "how many replicas a number of sessions needs, from measured step times"),
         "talk": (_talk, "ask a server with sound files or the microphone"),
         "demo": (_demo, "start a server and ask it the questions that ship with the project"),
         "replay": (_replay, "play a recorded conversation to a server and compare"),
@@ -91,6 +94,13 @@ def _serve(argv: list[str]) -> int:
     parser.add_argument(
         "--record", type=Path, metavar="FOLDER", help="record every session into this folder (default: none is)"
     )
+    parser.add_argument(
+        "--drain-s",
+        type=float,
+        default=defaults.drain_s,
+        metavar="SECONDS",
+        help="how long open sessions just go on after SIGTERM; then each ends between two turns (default: %(default)g)",
+    )
     parser.add_argument("--log-level", default=defaults.log_level, choices=("debug", "info", "warning", "error"))
     options = parser.parse_args(argv)
     keys = tuple(options.api_key) or tuple(k for k in os.environ.get("ANTIPHON_API_KEYS", "").split(",") if k)
@@ -118,6 +128,7 @@ def _serve(argv: list[str]) -> int:
                 sessions=options.sessions,
                 vllm=dict(options.vllm_arg),
             ),
+            drain_s=options.drain_s,
             engine_threads=options.engine_threads,
         )
     )
@@ -133,6 +144,18 @@ def _vllm_setting(text: str) -> tuple[str, object]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
+
+
+def _deploy(argv: list[str]) -> int:
+    from server.deploy.command import main as deploy
+
+    return deploy(argv)
+
+
+def _capacity(argv: list[str]) -> int:
+    from server.deploy.capacity import main as capacity
+
+    return capacity(argv)
 
 
 def _talk(argv: list[str]) -> int:

@@ -22,6 +22,8 @@ class ServerConfig:
     log_level: str = "info"
     record: Path | None = None
     """Folder that every session is recorded into; None: nothing is recorded."""
+    drain_s: float = 60.0
+    """How long open sessions just go on once the server is told to stop; then each is ended between two turns."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     engine_threads: int = 1
     """Threads of the engine's process: on two cores one is left for the gateway."""

@@ -6,6 +6,7 @@ AntiphonError
 ├── EngineFull             no free slot
 ├── SessionLost            the engine has no such session any more
 ├── SequenceTooLong        a conversation would outgrow the model's context
+├── ServerDraining         the server is about to stop: it takes no new session, or ends one between two turns
 ├── EngineUnavailable      the engine's process did not start, or died
 │   └── VllmMissing        vLLM was asked for and is not installed
 └── EngineRestarted        the token engine died and starts anew; conversations stay
@@ -55,6 +56,10 @@ class SessionLost(AntiphonError):
 
 class SequenceTooLong(AntiphonError):
     code = "context_length_exceeded"
+
+
+class ServerDraining(AntiphonError):
+    code = "server_draining"
 
 
 class EngineUnavailable(AntiphonError):

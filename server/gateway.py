@@ -7,11 +7,13 @@ import contextlib
 import gc
 import json
 import logging
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -22,6 +24,7 @@ import clients
 from server import http_api
 from server.audio import Samples
 from server.config import LIMITS, ServerConfig
+from server.draining import Draining
 from server.engine.interface import SpeechEngine
 from server.engine.messages import CloseSession, OpenSession, ResponseDone
 from server.errors import (
@@ -31,19 +34,20 @@ from server.errors import (
     EngineFull,
     EngineUnavailable,
     InvalidKey,
+    ServerDraining,
     SessionLost,
     wire_error,
 )
 from server.ids import new_id
 from server.keys import Keys, key_of
-from server.metrics import CONTENT_TYPE, Metrics
+from server.metrics import CONTENT_TYPE, Metrics, Playback
 from server.recording import Recording
 from server.session import Output, Session
 from server.turn_detection import WINDOW_SAMPLES, VoiceActivity, VoiceActivityNetwork
 from server.window_batch import WindowBatch
 
 _log = logging.getLogger("antiphon.gateway")
-_NORMAL, _POLICY, _FAILED, _OVERLOADED = 1000, 1008, 1011, 1013
+_NORMAL, _POLICY, _FAILED, _RESTART, _OVERLOADED = 1000, 1008, 1011, 1012, 1013
 _TICK_S = 0.25
 _PAGE = Path(clients.__file__).parent / "browser" / "index.html"
 _FAREWELL_S = 1.0  # for the events that wait when a session fails
@@ -61,12 +65,13 @@ class Connection:
         preset: dict[str, Any],
         record: Path | None,
         metrics: Metrics,
+        draining: Draining,
     ) -> None:
-        self._socket, self._engine = socket, engine
+        self._socket, self._engine, self._draining = socket, engine, draining
         self._windows, self._activity = windows, VoiceActivity()
         self._session = Session(new_id("sess"), model, preset)
         self._recording = None if record is None else Recording(record / f"{self._session.id}.jsonl")
-        self._metrics = metrics
+        self._metrics, self._playback = metrics, Playback()
         self._outgoing: asyncio.Queue[str] = asyncio.Queue()
 
     async def serve(self) -> None:
@@ -92,7 +97,7 @@ class Connection:
                 self._recording.close()
         faults = [f for f in failures if not isinstance(f, WebSocketDisconnect | asyncio.CancelledError)]
         for fault in faults:
-            if isinstance(fault, EngineUnavailable | SessionLost):
+            if isinstance(fault, EngineUnavailable | SessionLost | ServerDraining):
                 await self._say_farewell()
                 raise fault
             _log.error("session %s failed", session_id, exc_info=fault)
@@ -111,6 +116,11 @@ class Connection:
         for command in output.commands:
             self._engine.send(command)
             self._metrics.command(command)
+        for shown in output.shown:
+            if isinstance(shown, ResponseDone):
+                self._metrics.response(shown)
+            elif (slack_s := self._playback.audio(shown)) is not None:
+                self._metrics.slack(slack_s)
         for event in output.events:
             text = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
             self._outgoing.put_nowait(text)
@@ -141,8 +151,6 @@ class Connection:
 
     async def _listen(self) -> None:
         async for event in self._engine.subscribe(self._session.id):
-            if isinstance(event, ResponseDone):
-                self._metrics.response(event)
             output = self._session.engine_event(event)
             self._pass_on(output)
             if output.closes:
@@ -159,6 +167,14 @@ class Connection:
         while True:
             await asyncio.sleep(_TICK_S)
             self._pass_on(self._session.tick())
+            if self._draining.closing and self._session.between_turns:
+                error = ServerDraining("this server is about to stop; connect again to go on with another one")
+                self._outgoing.put_nowait(_error_event(error))
+                raise error
+
+
+def _error_event(error: AntiphonError) -> str:
+    return json.dumps({"type": "error", "event_id": new_id("event"), "error": wire_error(error)})
 
 
 async def _close(socket: WebSocket, code: int, reason: str) -> None:
@@ -168,7 +184,10 @@ async def _close(socket: WebSocket, code: int, reason: str) -> None:
 
 
 def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
-    """The application; its lifespan starts and stops the engine."""
+    """The application; its lifespan starts and stops the engine.
+
+    Whoever runs it finds its `Metrics` and its `Draining` in `app.state.metrics` and `app.state.draining`.
+    """
     windows = WindowBatch(VoiceActivityNetwork())
 
     @asynccontextmanager
@@ -179,7 +198,9 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
 
     app = FastAPI(title="Antiphon", lifespan=lifespan)
     keys = Keys(config.api_keys, time.time)
-    metrics, page = Metrics(), _PAGE.read_text(encoding="utf-8")
+    metrics, draining = Metrics(), Draining(config.drain_s)
+    app.state.metrics, app.state.draining = metrics, draining
+    page = _PAGE.read_text(encoding="utf-8")
     app.include_router(http_api.router(config, engine, keys))
 
     @app.exception_handler(AntiphonError)
@@ -194,6 +215,14 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
             return {"status": "ok"}
         response.status_code = 503
         return {"status": "the engine has ended"}
+
+    @app.get("/ready")
+    async def ready(response: Response) -> dict[str, str]:
+        """Unlike `/health`, whether new sessions are welcome: a server that drains is healthy and not ready."""
+        if draining.begun:
+            response.status_code = 503
+            return {"status": "draining"}
+        return await health(response)
 
     @app.get("/", response_class=HTMLResponse)
     async def demo_page() -> str:
@@ -210,16 +239,19 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
         await socket.accept(subprotocol="realtime" if "realtime" in offered else None)
         try:
             preset = keys.check(key_of(socket.headers, offered))
-        except InvalidKey as error:
-            refusal = {"type": "error", "event_id": new_id("event"), "error": wire_error(error)}
-            await socket.send_text(json.dumps(refusal))
-            await socket.close(_POLICY, error.code)
+            draining.check()
+        except (InvalidKey, ServerDraining) as error:
+            await socket.send_text(_error_event(error))
+            await socket.close(_POLICY if isinstance(error, InvalidKey) else _RESTART, error.code)
             return
         try:
             model = socket.query_params.get("model") or config.model_name
             if socket.query_params.get("intent") == "transcription":
                 preset = {"type": "transcription", **preset}
-            await Connection(socket, engine, windows, model, preset, config.record, metrics).serve()
+            with draining.session():
+                await Connection(socket, engine, windows, model, preset, config.record, metrics, draining).serve()
+        except ServerDraining as error:
+            await _close(socket, _RESTART, error.code)
         except (EngineUnavailable, SessionLost) as error:
             await _close(socket, _OVERLOADED, str(error)[:120])
 
@@ -235,7 +267,7 @@ def _status_of(error: AntiphonError) -> int:
             return HTTPStatus.NOT_FOUND
         case ClientError():
             return HTTPStatus.BAD_REQUEST
-        case EngineUnavailable() | SessionLost() | EngineFull():
+        case EngineUnavailable() | SessionLost() | EngineFull() | ServerDraining():
             return HTTPStatus.SERVICE_UNAVAILABLE
         case _:
             return HTTPStatus.INTERNAL_SERVER_ERROR
@@ -249,12 +281,29 @@ def run(config: ServerConfig) -> None:
     serve(create_app(config, RemoteEngine(config.model_dir, config.engine, config.engine_threads)), config)
 
 
+class _Server(uvicorn.Server):
+    """On SIGTERM it drains first; on a second one, or Ctrl-C, it stops at once."""
+
+    def __init__(self, config: uvicorn.Config, draining: Draining) -> None:
+        super().__init__(config)
+        self._draining = draining
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGTERM and not self._draining.begun:
+            self._draining.begin()
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._draining.done
+
+
 def serve(app: FastAPI, config: ServerConfig) -> None:
     """Serve an application of `create_app` until interrupted."""
     # What has been imported stays: a full collection need not walk through it, which stops every session for 60 ms.
     gc.collect()
     gc.freeze()
-    uvicorn.run(
+    settings = uvicorn.Config(
         app,
         host=config.host,
         port=config.port,
@@ -263,3 +312,4 @@ def serve(app: FastAPI, config: ServerConfig) -> None:
         ws_max_size=LIMITS.frame_bytes,
         ws_per_message_deflate=False,
     )
+    _Server(settings, app.state.draining).run()

@@ -72,6 +72,8 @@ class Output:
 
     events: list[Wire] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
+    shown: list[AudioDelta | ResponseDone] = field(default_factory=list)
+    """What of the engine's answers has gone to the client now, and how they ended there."""
     closes: bool = False
     """The session is over: the engine has no place for it."""
 
@@ -111,6 +113,12 @@ class Session:
         self._guess: Guess | None = None
         self._idle_from_s: float | None = None
         self._audio_was_sent = False
+
+    @property
+    def between_turns(self) -> bool:
+        """Nothing is being said: no turn is open, no answer is being made, and the last one has been played."""
+        playing = self._idle_from_s is not None and self._clock() < self._idle_from_s
+        return not (playing or self._response or self._detached or self._input.turn)
 
     # --- what goes in ----------------------------------------------------------------------------------------------
 
@@ -554,6 +562,7 @@ class Session:
                 response.call_delta(name, arguments)
             case AudioDelta(pcm=pcm):
                 self._audio_was_sent = True
+                self._out.shown.append(event)
                 frames = len(pcm) * 1000 // (2 * SPOKEN_HZ * FRAME_MS)
                 response.usage = replace(response.usage, output_audio=response.usage.output_audio + frames)
                 response.audio_delta(pcm)
@@ -585,6 +594,7 @@ class Session:
             self._response = None
         self._detached.pop(response.id, None)
         response.finish(status, details)
+        self._out.shown.append(ResponseDone(self.id, response.id, status, response.usage, response.timings_ms))
         item = self._items.find(response.item_id)
         playing_s = (item.audio_ms if item else 0) / 1000
         self._idle_from_s = self._clock() + playing_s

@@ -42,7 +42,9 @@ def test_a_client_imports_no_torch(command: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["talk"], ["demo"], ["bench", "ttfa"], ["bench", "load"]])
+@pytest.mark.parametrize(
+    "command", [[], ["serve"], ["talk"], ["demo"], ["deploy"], ["capacity"], ["bench", "ttfa"], ["bench", "load"]]
+)
 def test_every_command_explains_itself(command: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "server.cli", *command, "--help"], capture_output=True, text=True, check=False

@@ -25,7 +25,7 @@ def tiny_model(seed: int = 0) -> SpeechModel:
         num_key_value_heads=1,
         head_dim=16,
         intermediate_size=64,
-        max_position_embeddings=1024,
+        max_position_embeddings=2048,
     )
     levels = (4, 4, 4, 4)
     model = SpeechModel(

@@ -1,0 +1,1 @@
+"""Antiphon on more than one process and machine: Ray Serve, Kubernetes, Compose, and how many replicas it takes."""

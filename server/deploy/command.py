@@ -1,0 +1,92 @@
+"""`antiphon deploy`: start Antiphon on Ray Serve, here or on a cluster."""
+
+import argparse
+import json
+import os
+from typing import Any
+
+from server.config import LOOPBACK_HOSTS, ServerConfig
+from server.deploy.ray_config import RayConfig
+
+NAME = "antiphon"
+_EXAMPLES = """examples:
+  antiphon deploy --max-replicas 2 --cpus 1        two replicas at most, on this machine, until Ctrl-C
+  antiphon deploy --min-replicas 0                 none while nobody talks
+  RAY_ADDRESS=auto antiphon deploy --gpus 1        on this machine's Ray cluster; returns once it serves
+  antiphon deploy --engine slots=64 --dry-run      only print the settings, for a Serve config file (ray.yaml)
+
+On a cluster every machine needs Antiphon installed and the model directory in the same place. How many sessions a
+replica can serve in time: `antiphon capacity`. More: docs/deploy.md.
+"""
+_BY_HAND = ("api_keys", "server", "engine")
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; 1 if Ray is not installed."""
+    parser = argparse.ArgumentParser(
+        prog="antiphon deploy",
+        description="Serve a model on Ray Serve: as many replicas as the sessions need, each a gateway and an engine.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    server = ServerConfig()
+    parser.add_argument("--host", default=server.host, help="address of Ray's proxies (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=server.port, help="their port (default: %(default)s)")
+    for name, field in RayConfig.model_fields.items():
+        if name not in _BY_HAND:
+            text = f"{field.description} (default: {field.default})".replace("%", "%%")
+            parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.rpartition("_")[2].upper(), help=text)
+    parser.add_argument(
+        "--api-key", action="append", default=[], help="key that clients must show; repeatable (or $ANTIPHON_API_KEYS)"
+    )
+    for name in ("server", "engine"):
+        text = f"{RayConfig.model_fields[name].description}; repeatable"
+        parser.add_argument(f"--{name}", action="append", default=[], metavar="FIELD=VALUE", help=text)
+    parser.add_argument("--dry-run", action="store_true", help="print the settings as JSON and start nothing")
+    options = parser.parse_args(argv)
+    given = {n: v for n in RayConfig.model_fields if n not in _BY_HAND and (v := getattr(options, n)) is not None}
+    keys = options.api_key or [k for k in os.environ.get("ANTIPHON_API_KEYS", "").split(",") if k]
+    if options.host not in LOOPBACK_HOSTS and not keys:
+        parser.error(f"expected an --api-key to listen on {options.host}")
+    further = {"server": _fields(options.server), "engine": _fields(options.engine)}
+    try:
+        config = RayConfig.model_validate(given | further | {"api_keys": keys})
+        config.server_config()
+    except (ValueError, TypeError) as error:
+        parser.error(str(error))
+    if options.dry_run:
+        print(config.model_dump_json(exclude_unset=True, exclude={"api_keys"}))
+        return 0
+    return _run(config, options.host, options.port)
+
+
+def _fields(pairs: list[str]) -> dict[str, Any]:
+    """`["slots=8"]` -> `{"slots": 8}`; a value is JSON, or else a string."""
+    fields: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        try:
+            fields[name] = json.loads(text)
+        except json.JSONDecodeError:
+            fields[name] = text
+    return fields
+
+
+def _run(config: RayConfig, host: str, port: int) -> int:
+    try:
+        import ray
+        from ray import serve
+    except ModuleNotFoundError:
+        print("expected Ray Serve to be installed: pip install 'antiphon[deploy]'")
+        return 1
+    from server.deploy.ray_app import app
+
+    on_cluster = bool(os.environ.get("RAY_ADDRESS"))
+    if on_cluster:
+        ray.init()
+    else:
+        ray.init(address="local", include_dashboard=False)
+    serve.start(proxy_location="EveryNode", http_options={"host": host, "port": port})
+    print(f"Replicas load the model; then clients connect to ws://{host}:{port}/v1/realtime", flush=True)
+    serve.run(app(config), name=NAME, blocking=not on_cluster)
+    return 0

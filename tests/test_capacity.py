@@ -1,0 +1,123 @@
+"""The capacity simulator: it does what the engine does, and what it says has the right properties."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from model.audio_detokenizer import LOOKAHEAD_TOKENS, SAMPLE_RATE_HZ, delay_samples
+from model.audio_tokenizer import DELAY_TOKENS
+from model.checkpoint import SpeechModel
+from server.deploy import capacity, simulation
+from server.deploy.simulation import Curve, Replica, StepTimes, Talk, Turn
+from server.engine import voice
+from server.engine.engine_config import EngineConfig
+from server.engine.messages import (
+    AudioDelta,
+    CommitTurn,
+    Hear,
+    OpenSession,
+    Respond,
+    ResponseDone,
+    TranscriptDone,
+)
+from server.engine.speech_engine import SpeechEngine
+
+TIMES = StepTimes.read(json.loads(capacity.STEPS.read_text()))
+TALK = capacity.read_talk(json.loads(capacity.TURNS.read_text()), (0.2, 1.0))
+NOISE = 0.05
+FREE, ONE = Curve((1,), (0.0,)), Curve((1,), (1.0,))
+EVERY_STEP = StepTimes(FREE, ONE, ONE, ONE, FREE, ONE, ONE)
+"""A millisecond for every step of the token engine, and nothing else."""
+
+
+def test_constants_are_those_of_model_and_engine() -> None:
+    assert simulation.DELAY_TOKENS == DELAY_TOKENS
+    assert simulation.LOOKAHEAD_TOKENS == LOOKAHEAD_TOKENS
+    delay_ms = 1000 * delay_samples(1.0) / SAMPLE_RATE_HZ
+    assert delay_ms == simulation.LOOKAHEAD_TOKENS * simulation.FRAME_MS + simulation.SYNTHESIS_MS
+    assert simulation.FIRST_CODES == voice._FIRST_CODES
+    assert simulation.NEXT_CODES == voice._NEXT_CODES
+    assert simulation.AHEAD_MS == 1000 * voice._AHEAD_S
+
+
+def test_it_takes_as_many_steps_as_the_engine_to_the_first_audio_and_to_the_end(tiny: SpeechModel) -> None:
+    engine = SpeechEngine(tiny, EngineConfig(slots=1, length=1024, answer_tokens=60), clock=lambda: 0.0)
+    engine.receive(OpenSession("s"))
+    engine.receive(Hear("s", bytes(2 * 16_000)))
+    engine.receive(CommitTurn("s", "heard"))
+    engine.receive(Respond("s", "r", "said"))
+    steps, first, transcript, done = 0, 0, None, None
+    while done is None:
+        steps += 1
+        for event in engine.step():
+            if isinstance(event, TranscriptDone):
+                transcript = event.text_tokens
+            elif isinstance(event, AudioDelta):
+                first = first or steps
+            elif isinstance(event, ResponseDone):
+                done = event
+    assert transcript is not None
+    turn = Turn(1000, transcript + 1, done.usage.output_text - 1, done.usage.output_audio)  # as `turns` counts `<end>`
+    replica = Replica(EVERY_STEP, Talk((turn,)), sessions=1, turns=1, warmup=0).run()
+    [answer] = replica.answered
+    assert answer.ttfa_ms == pytest.approx(first)
+
+
+def test_the_same_seed_gives_the_same_times() -> None:
+    one, again, other = (Replica(TIMES, TALK, 4, 5, seed=seed).run().answered for seed in (1, 1, 2))
+    assert one == again
+    assert one != other
+
+
+def test_more_sessions_never_wait_less() -> None:
+    points = [capacity.point(TIMES, TALK, sessions, 20) for sessions in (1, 2, 4, 8, 16)]
+    for few, many in pairwise(points):
+        assert many["p95_ms"] >= (1 - NOISE) * few["p95_ms"]
+        assert many["busy"] >= (1 - NOISE) * few["busy"]
+
+
+def test_twice_the_speed_halves_the_wait_and_holds_more() -> None:
+    talk = Talk(tuple(Turn(t.question_ms, t.transcript_tokens, t.text_tokens, t.codes) for t in TALK.turns))
+    slow, fast = (capacity.point(TIMES.faster(factor), talk, 1, 20) for factor in (1.0, 2.0))
+    assert fast["median_ms"] == pytest.approx(slow["median_ms"] / 2, rel=0.1)
+    crowded = [capacity.point(TIMES.faster(factor), talk, 24, 20) for factor in (1.0, 2.0, 4.0)]
+    assert crowded[0]["p95_ms"] > crowded[1]["p95_ms"] > crowded[2]["p95_ms"]
+    assert crowded[0]["in_time"] <= crowded[2]["in_time"]
+
+
+def test_a_conversation_that_outgrows_the_context_is_read_again() -> None:
+    talk = Talk((Turn(4000, 10, 10, 100),))
+    small, large = (Replica(EVERY_STEP, talk, 1, 20, config=EngineConfig(length=n)).run() for n in (512, 32768))
+    assert small.busy_ms > large.busy_ms
+
+
+def test_curves_go_straight_between_and_beyond_what_was_measured() -> None:
+    curve = Curve.read({"1": {"ms": 2.0}, "4": {"ms": 5.0}, "16": {"ms": 11.0}})
+    assert [curve(size) for size in (0, 1, 2, 4, 10, 16, 32)] == [2, 2, 3, 5, 8, 11, 19]
+
+
+def test_the_command_plans(capsys: pytest.CaptureFixture[str]) -> None:
+    assert capacity.main(["--sessions", "1", "2", "--total", "12", "--price", "2", "--speed", "4"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [point["sessions"] for point in found["curve"]] == [1, 2]
+    assert found["replicas"] == -(-12 // found["sessions_per_replica"])
+    assert found["cost_per_hour"] == 2 * found["replicas"]
+    assert found["cost_per_hour_of_talk"] == pytest.approx(found["cost_per_hour"] / 12)
+    assert capacity.main(["--sessions", "1", "--limit-ms", "1"]) == 1
+
+
+def test_a_comparison_says_whether_it_was_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predicted = capacity.point(TIMES, TALK, 2, 10)
+    load = tmp_path / "load.json"
+
+    def compare(factor: float) -> int:
+        waits = {"median": factor * predicted["median_ms"], "p95": factor * predicted["p95_ms"]}
+        load.write_text(json.dumps({"runs": {"2": {"turns": 20, "from_commit_ms": waits}}}))
+        return capacity.main(["--compare", str(load)])
+
+    assert compare(1.1) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["within"]
+    assert compare(1.5) == 1
+    assert "missed" in capsys.readouterr().out
