@@ -372,11 +372,10 @@ def test_a_larger_random_model_is_loaded_and_streams(kind: str, tmp_path: Path) 
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 
-def _vllm_process_of(pid: int) -> int:
-    """vLLM's engine, which is a child of one of the threads of `pid`."""
+def _vllm_processes_of(pid: int) -> set[int]:
+    """vLLM's engines, which are children of one of the threads of `pid`."""
     children = [int(c) for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()]
-    [found] = [c for c in children if "EngineCore" in Path(f"/proc/{c}/cmdline").read_text()]
-    return found
+    return {c for c in children if "EngineCore" in Path(f"/proc/{c}/cmdline").read_text()}
 
 
 @pytest.mark.anyio
@@ -394,7 +393,8 @@ async def test_a_killed_engine_is_reported_to_its_sessions(kind: str) -> None:
                 break
         [process] = [p for p in multiprocessing.active_children() if p.name == "antiphon-engine"]
         assert process.pid is not None
-        os.kill(process.pid if kind == "torch" else _vllm_process_of(process.pid), signal.SIGKILL)
+        [victim] = {process.pid} if kind == "torch" else _vllm_processes_of(process.pid)
+        os.kill(victim, signal.SIGKILL)
         if kind == "torch":  # one process, and it is gone
             assert [e.code async for e in events if isinstance(e, SessionFailed)] == ["engine_unavailable"]
             with pytest.raises(EngineUnavailable):
@@ -421,6 +421,7 @@ async def test_a_killed_engine_is_reported_to_its_sessions(kind: str) -> None:
 def test_a_killed_vllm_goes_on_where_it_was(model: SpeechModel) -> None:
     from server.engine.vllm_engine import VllmTokenEngine
 
+    others = _vllm_processes_of(os.getpid())
     engine = VllmTokenEngine(EMBEDDED, model.layout, CONFIG)
     try:
         prompts = [typed(model, "what is the capital of france"), typed(model, "what is two plus three")]
@@ -428,7 +429,8 @@ def test_a_killed_vllm_goes_on_where_it_was(model: SpeechModel) -> None:
         outputs: list[Sampled | TurnOpinion] = []
         while len(tokens_of(outputs, sequences[0])) < 6:
             outputs += engine.step()
-        os.kill(_vllm_process_of(os.getpid()), signal.SIGKILL)
+        [victim] = _vllm_processes_of(os.getpid()) - others
+        os.kill(victim, signal.SIGKILL)
         while not engine.died:
             outputs += engine.step()
         with pytest.raises(EngineRestarted):
