@@ -43,7 +43,7 @@ test-js: $(VENV)/.stock ## Run the stock JavaScript client against the server (n
 	$(BIN)/pytest -q tests/test_stock_clients.py -k javascript
 
 test-vllm: $(VLLM)/.installed ## Run the engines' conformance suite against vLLM as well, on the CPU, in .venv-vllm
-	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest -q tests/test_conformance.py $(ARGS)
+	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest -q -W default tests/test_conformance.py $(ARGS)
 
 # vLLM brings its own torch. The image and video packages that come along do not load beside a CPU-only torch.
 $(VLLM)/.installed: pyproject.toml

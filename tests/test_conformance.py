@@ -54,8 +54,6 @@ from server.errors import EngineFull, EngineRestarted, EngineUnavailable, Sequen
 _HAS_VLLM = importlib.util.find_spec("vllm") is not None
 _needs_vllm = pytest.mark.skipif(not _HAS_VLLM, reason="vLLM is not installed; `make test-vllm` does")
 _KINDS = ["torch", pytest.param("vllm", marks=_needs_vllm)]
-# vLLM and what it imports warn of this and that.
-pytestmark = pytest.mark.filterwarnings("default" if _HAS_VLLM else "error")
 
 CONFIG = EngineConfig(slots=8, length=512, prefill_tokens=32)
 GREEDY = Sampling()

@@ -17,6 +17,7 @@ vLLM has a place for every sequence, and one that idles takes none. Lengths and 
 """
 
 import asyncio
+import gc
 import logging
 import os
 import queue
@@ -276,6 +277,7 @@ class VllmThread:
         asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
         self._view.cleanup()
 
     def ask(
@@ -319,6 +321,7 @@ class VllmThread:
             self._watching.cancel()
             self._llm.shutdown()
             self._llm = None
+            gc.collect()  # its parts refer to each other, and hold sockets until they are collected
 
     async def _watch(self, llm: Any) -> None:
         while not llm.errored:  # noqa: ASYNC110 - vLLM has no event for it
