@@ -6,7 +6,7 @@ memory's measured speed, and doing its multiplications at the processor's measur
 
 import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ KEYS = {
     "hear": "for each number of sessions: ms to tokenise 80 ms; one_ms: 40 ms",
     "say": "for each number of sessions: ms to make 160 ms of sound; one_ms: 40 ms",
     "step": "for each number of sessions: ms of a whole step of the engine in which all of them answer",
+    "speak": "the same, where each has a new code and says it at once",
     "listen": "for each number of sessions: ms of a whole step of the engine in which 40 ms of each are heard and read",
     "context": "tokens that each sequence held; `long_ms` of decode and prefill: with long_context of them",
     "long_context": "see context",
@@ -143,21 +144,25 @@ def audio_steps(model: SpeechModel, watch: Stopwatch) -> dict[str, dict[str, Any
 def whole_steps(
     model: SpeechModel, clock: Callable[[], float], between: Callable[[], object]
 ) -> dict[str, dict[str, Any]]:
-    """Steps of the whole engine in which every session decodes a token, or hears one: with sampling and bookkeeping."""
-    found: dict[str, dict[str, Any]] = {"step": {}, "listen": {}}
+    """Steps of the whole engine with sampling and bookkeeping, in which every session does the same: decodes a token,
+    does that and says the code, or hears and reads one.
+    """
+    found: dict[str, dict[str, Any]] = {"step": {}, "speak": {}, "listen": {}}
     typed = "please " * (_CONTEXT - 60)  # a piece each; with the steps that are timed, the context is as elsewhere
     for n in _SIZES:
         sessions = list(map(str, range(n)))
         for name, table in found.items():
-            # Time stands still for it: it is always ahead of its listeners, so three steps in four say nothing.
-            engine = SpeechEngine(model, EngineConfig(), clock=lambda: 0.0)
+            # Where time stands still, it is always ahead of its listeners, so three steps in four say nothing; where it
+            # rushes, they have always heard all, and each code is said at once.
+            moments = count(step=1 if name == "speak" else 0)
+            engine = SpeechEngine(model, EngineConfig(), lambda moments=moments: float(next(moments)))  # type: ignore[misc]
             for session in sessions:
                 engine.receive(OpenSession(session))
                 engine.receive(AddText(session, "typed", "user", typed))
             while engine.has_work:
                 engine.step()
             for session in sessions:
-                if name == "step":
+                if name != "listen":
                     engine.receive(Respond(session, session, "said", script="one two three four five six seven " * 8))
 
             def feed(
@@ -213,7 +218,8 @@ def main(argv: list[str]) -> int:
     clock = time.thread_time if options.cpu_time else time.perf_counter
     found = steps(load(options.model_dir), speed, clock, options.mixed)
     titles = {"decode": "decode: rows", "prefill": "prefill: tokens", "hear": "hear 80 ms: sessions"}
-    titles |= {"say": "say 160 ms: sessions", "step": "whole step: sessions", "listen": "heard and read: sessions"}
+    titles |= {"say": "say 160 ms: sessions", "step": "whole step: sessions"}
+    titles |= {"speak": "the same, saying 40 ms", "listen": "heard and read: sessions"}
     for name, title in titles.items():
         print(f"{title:<24} {'ms':>8} {'floor':>8} {'times':>6}")
         for size, row in found[name].items():

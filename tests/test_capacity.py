@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import schedule
 from model.audio_detokenizer import LOOKAHEAD_TOKENS, SAMPLE_RATE_HZ, delay_samples
 from model.audio_tokenizer import DELAY_TOKENS
 from model.checkpoint import SpeechModel
@@ -41,6 +42,7 @@ EVERY_STEP = StepTimes(
     step=ONE,
     say=FREE,
     say_one=FREE,
+    speak=ONE,
     prefill_long=ONE,
     decode_long=ONE,
 )
@@ -55,6 +57,7 @@ def test_constants_are_those_of_model_and_engine() -> None:
     assert simulation.FIRST_CODES == voice._FIRST_CODES
     assert simulation.NEXT_CODES == voice._NEXT_CODES
     assert simulation.AHEAD_MS == 1000 * voice._AHEAD_S
+    assert simulation.ANSWER_MS == 1000 * schedule._ANSWER_S
     assert simulation.HEARD_WITHIN_MS == 1000 * speech_engine._HEARD_WITHIN_S
     assert simulation.ANSWERED_WITHIN_MS == 1000 * speech_engine._ANSWERED_WITHIN_S
 

@@ -28,6 +28,7 @@ DELAY_TOKENS = 3
 LOOKAHEAD_TOKENS, SYNTHESIS_MS = 3, 20
 FIRST_CODES, NEXT_CODES, AHEAD_MS = 4, 4, 250.0
 HEARD_WITHIN_MS, ANSWERED_WITHIN_MS = 300.0, 120.0
+ANSWER_MS = 3000.0  # what people allow for an answer, as in `bench load`
 CHUNK_MS = 20  # what a client sends at once
 _CHUNKS_PER_FRAME = FRAME_MS // CHUNK_MS
 
@@ -76,6 +77,8 @@ class StepTimes:
     """By sessions: four codes of each."""
     say_one: Curve
     """By sessions: one code of each."""
+    speak: Curve
+    """By sessions of which each gets one more code that is said at once: the whole step, with bookkeeping."""
     prefill_long: Curve
     decode_long: Curve
     """The same with `long_context` tokens held already instead of `context`."""
@@ -96,6 +99,7 @@ class StepTimes:
             step=Curve.read(result["step"]),
             say=Curve.read(result["say"]),
             say_one=Curve.read(result["say"], "one_ms"),
+            speak=Curve.read(result["speak"]),
             prefill_long=Curve.read(result["prefill"], "long_ms"),
             decode_long=Curve.read(result["decode"], "long_ms"),
             context=result["context"],
@@ -114,9 +118,10 @@ class StepTimes:
         return one + (frames - 1) * max(0.0, self.hear(rows) - one)
 
     def say_ms(self, rows: int, codes: int) -> float:
-        """Detokenising `codes` of each of `rows` sessions."""
+        """Detokenising `codes` of each of `rows` sessions, with the bookkeeping."""
         one = self.say_one(rows)
-        return one + (codes - 1) / 3 * max(0.0, self.say(rows) - one)
+        ms = max(one, self.speak(rows) - self.step(rows))
+        return ms + (codes - 1) / 3 * max(0.0, self.say(rows) - one)
 
     def decide_ms(self, rows: int, span: int, held: float) -> float:
         """A whole step in which each of `rows` sequences gets one more token.
@@ -175,7 +180,7 @@ class Talk:
     outside_ms: tuple[float, ...] = (0.0,)
     """What is spent neither in the engine nor in silence, but in gateway and network: equally likely values."""
     pause_ms: tuple[float, float] = (200.0, 1000.0)
-    """How long somebody thinks after an answer has been played: evenly between the two."""
+    """How long somebody thinks when the time for an answer is over: evenly between the two."""
     spread_ms: float = 4000.0
     """Sessions begin within so many milliseconds."""
 
@@ -360,8 +365,8 @@ class Replica:
             ttfa_ms = (audible_at or begins) - person.committed_at + person.random.choice(self._talk.outside_ms)
             self.answered.append(Answered(ttfa_ms, len(arrivals), in_time))
         if person.asked < self._warmup + self._turns:
-            plays_until = arrivals[0][0] + sum(ms for _, ms in arrivals) if arrivals else at
-            self._ask(person, max(at, plays_until) + person.random.uniform(*self._talk.pause_ms))
+            # Nobody waits until an answer has been played, but all until it has been made.
+            self._ask(person, max(at, person.committed_at + ANSWER_MS + person.random.uniform(*self._talk.pause_ms)))
         person.arrivals = []
 
     # --- the engine ------------------------------------------------------------------------------------------------
