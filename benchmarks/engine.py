@@ -6,7 +6,7 @@ memory's measured speed, and doing its multiplications at the processor's measur
 
 import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from model.checkpoint import EMBEDDED, SpeechModel, load
 from model.streaming import State
 from model.transformer import SpeechTransformer
 from server.engine.engine_config import EngineConfig
-from server.engine.messages import AddText, OpenSession, Respond
+from server.engine.messages import AddText, Hear, OpenSession, Respond
 from server.engine.speech_engine import SpeechEngine
 
 _CONTEXT, _LONG_CONTEXT = 300, 1200  # tokens that each sequence holds already
@@ -33,9 +33,11 @@ KEYS = {
     "gigaflops": "what it multiplies, in single precision",
     "decode": "for each number of rows: ms, floor_ms, and times the floor",
     "prefill": "the same for each number of tokens",
-    "hear": "for each number of sessions: ms to tokenise 80 ms",
-    "say": "for each number of sessions: ms to make 160 ms of sound",
+    "hear": "for each number of sessions: ms to tokenise 80 ms; one_ms: 40 ms",
+    "say": "for each number of sessions: ms to make 160 ms of sound; one_ms: 40 ms",
     "step": "for each number of sessions: ms of a whole step of the engine in which all of them answer",
+    "speak": "the same, where each has a new code and says it at once",
+    "listen": "for each number of sessions: ms of a whole step of the engine in which 40 ms of each are heard and read",
     "context": "tokens that each sequence held; `long_ms` of decode and prefill: with long_context of them",
     "long_context": "see context",
     "spread": "how single times lie around their medians: the mean ratio of each twentieth of them",
@@ -118,7 +120,7 @@ def transformer_steps(model: SpeechModel, speed: tuple[float, float], watch: Sto
 
 
 def audio_steps(model: SpeechModel, watch: Stopwatch) -> dict[str, dict[str, Any]]:
-    """Tokenising 80 ms for several sessions at once, and detokenising 160 ms; their states lie apart."""
+    """Tokenising 80 and 40 ms for several sessions at once, and detokenising 160 and 40; their states lie apart."""
 
     def batched(net: Callable[[torch.Tensor, State], tuple[torch.Tensor, State]], x: torch.Tensor, one: State) -> float:
         def work() -> None:
@@ -129,24 +131,48 @@ def audio_steps(model: SpeechModel, watch: Stopwatch) -> dict[str, dict[str, Any
         return round(watch.ms(work), 2)
 
     found: dict[str, dict[str, Any]] = {"hear": {}, "say": {}}
+    ear, mouth = model.tokenizer.initial_state(1), model.detokenizer.initial_state(1)
     for n in _SIZES:
         pcm, codes = torch.zeros(n, 2 * TOKEN_SAMPLES), torch.zeros(n, 4, dtype=torch.long)
-        found["hear"][str(n)] = {"ms": batched(model.tokenizer, pcm, model.tokenizer.initial_state(1))}
-        found["say"][str(n)] = {"ms": batched(model.detokenizer, codes, model.detokenizer.initial_state(1))}
+        heard = {"ms": pcm, "one_ms": pcm[:, :TOKEN_SAMPLES]}
+        said = {"ms": codes, "one_ms": codes[:, :1]}
+        found["hear"][str(n)] = {key: batched(model.tokenizer, x, ear) for key, x in heard.items()}
+        found["say"][str(n)] = {key: batched(model.detokenizer, x, mouth) for key, x in said.items()}
     return found
 
 
-def whole_steps(model: SpeechModel, watch: Stopwatch) -> dict[str, dict[str, Any]]:
-    """Steps of the whole engine in which every session decodes a token: with sampling and bookkeeping."""
-    found: dict[str, dict[str, Any]] = {}
+def whole_steps(
+    model: SpeechModel, clock: Callable[[], float], between: Callable[[], object]
+) -> dict[str, dict[str, Any]]:
+    """Steps of the whole engine with sampling and bookkeeping, in which every session does the same: decodes a token,
+    does that and says the code, or hears and reads one.
+    """
+    found: dict[str, dict[str, Any]] = {"step": {}, "speak": {}, "listen": {}}
+    typed = "please " * (_CONTEXT - 60)  # a piece each; with the steps that are timed, the context is as elsewhere
     for n in _SIZES:
-        # Time stands still for it: it is always ahead of its listeners, so three steps in four say nothing.
-        engine = SpeechEngine(model, EngineConfig(), clock=lambda: 0.0)
-        for session in map(str, range(n)):
-            engine.receive(OpenSession(session))
-            engine.receive(AddText(session, "typed", "user", "Say something long."))
-            engine.receive(Respond(session, session, "said", script="one two three four five six seven " * 8))
-        found[str(n)] = {"ms": round(watch.ms(engine.step, rounds=100, warmup=10), 2)}
+        sessions = list(map(str, range(n)))
+        for name, table in found.items():
+            # Where time stands still, it is always ahead of its listeners, so three steps in four say nothing; where it
+            # rushes, they have always heard all, and each code is said at once.
+            moments = count(step=1 if name == "speak" else 0)
+            engine = SpeechEngine(model, EngineConfig(), lambda moments=moments: float(next(moments)))  # type: ignore[misc]
+            for session in sessions:
+                engine.receive(OpenSession(session))
+                engine.receive(AddText(session, "typed", "user", typed))
+            while engine.has_work:
+                engine.step()
+            for session in sessions:
+                if name != "listen":
+                    engine.receive(Respond(session, session, "said", script="one two three four five six seven " * 8))
+
+            def feed(
+                engine: SpeechEngine = engine, listeners: list[str] = sessions if name == "listen" else []
+            ) -> None:
+                between()
+                for session in listeners:
+                    engine.receive(Hear(session, bytes(2 * TOKEN_SAMPLES)))
+
+            table[str(n)] = {"ms": round(Stopwatch(clock, feed).ms(engine.step, rounds=100, warmup=10), 2)}
     return found
 
 
@@ -175,7 +201,7 @@ def steps(
     watch = Stopwatch(clock, between)
     found: dict[str, Any] = {"context": _CONTEXT, "long_context": _LONG_CONTEXT}
     found |= transformer_steps(model, speed, watch) | audio_steps(model, watch)
-    return found | {"spread": watch.spread(), "step": whole_steps(model, Stopwatch(clock, between))}
+    return found | {"spread": watch.spread()} | whole_steps(model, clock, between)
 
 
 def main(argv: list[str]) -> int:
@@ -192,10 +218,12 @@ def main(argv: list[str]) -> int:
     clock = time.thread_time if options.cpu_time else time.perf_counter
     found = steps(load(options.model_dir), speed, clock, options.mixed)
     titles = {"decode": "decode: rows", "prefill": "prefill: tokens", "hear": "hear 80 ms: sessions"}
-    for name, title in (titles | {"say": "say 160 ms: sessions", "step": "whole step: sessions"}).items():
-        print(f"{title:<22} {'ms':>8} {'floor':>8} {'times':>6}")
+    titles |= {"say": "say 160 ms: sessions", "step": "whole step: sessions"}
+    titles |= {"speak": "the same, saying 40 ms", "listen": "heard and read: sessions"}
+    for name, title in titles.items():
+        print(f"{title:<24} {'ms':>8} {'floor':>8} {'times':>6}")
         for size, row in found[name].items():
-            print(f"{size:<22} {row['ms']:>8} {row.get('floor_ms', ''):>8} {row.get('times', ''):>6}")
+            print(f"{size:<24} {row['ms']:>8} {row.get('floor_ms', ''):>8} {row.get('times', ''):>6}")
     result = {
         "command": "bench engine",
         "threads": options.threads,

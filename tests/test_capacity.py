@@ -1,17 +1,20 @@
 """The capacity simulator: it does what the engine does, and what it says has the right properties."""
 
 import json
+import random
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from benchmarks import schedule
 from model.audio_detokenizer import LOOKAHEAD_TOKENS, SAMPLE_RATE_HZ, delay_samples
 from model.audio_tokenizer import DELAY_TOKENS
 from model.checkpoint import SpeechModel
-from server.deploy import capacity, simulation
+from model.layout import TokenLayout
+from server.deploy import capacity, rehearsal, simulation
 from server.deploy.simulation import Curve, Replica, StepTimes, Talk, Turn
-from server.engine import voice
+from server.engine import speech_engine, voice
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
     AudioDelta,
@@ -22,13 +25,27 @@ from server.engine.messages import (
     ResponseDone,
     TranscriptDone,
 )
+from server.engine.rules import SpeechRule, TextRule
 from server.engine.speech_engine import SpeechEngine
+from server.engine.token_interface import Allowed
 
 TIMES = StepTimes.read(json.loads(capacity.STEPS.read_text()))
 TALK = capacity.read_talk(json.loads(capacity.TURNS.read_text()), (0.2, 1.0))
 NOISE = 0.05
 FREE, ONE = Curve((1,), (0.0,)), Curve((1,), (1.0,))
-EVERY_STEP = StepTimes(FREE, ONE, ONE, ONE, FREE, ONE, ONE)
+EVERY_STEP = StepTimes(
+    hear=FREE,
+    hear_one=FREE,
+    listen=ONE,
+    prefill=ONE,
+    decode=ONE,
+    step=ONE,
+    say=FREE,
+    say_one=FREE,
+    speak=ONE,
+    prefill_long=ONE,
+    decode_long=ONE,
+)
 """A millisecond for every step of the token engine, and nothing else."""
 
 
@@ -40,6 +57,9 @@ def test_constants_are_those_of_model_and_engine() -> None:
     assert simulation.FIRST_CODES == voice._FIRST_CODES
     assert simulation.NEXT_CODES == voice._NEXT_CODES
     assert simulation.AHEAD_MS == 1000 * voice._AHEAD_S
+    assert simulation.ANSWER_MS == 1000 * schedule._ANSWER_S
+    assert simulation.HEARD_WITHIN_MS == 1000 * speech_engine._HEARD_WITHIN_S
+    assert simulation.ANSWERED_WITHIN_MS == 1000 * speech_engine._ANSWERED_WITHIN_S
 
 
 def test_it_takes_as_many_steps_as_the_engine_to_the_first_audio_and_to_the_end(tiny: SpeechModel) -> None:
@@ -63,6 +83,49 @@ def test_it_takes_as_many_steps_as_the_engine_to_the_first_audio_and_to_the_end(
     replica = Replica(EVERY_STEP, Talk((turn,)), sessions=1, turns=1, warmup=0).run()
     [answer] = replica.answered
     assert answer.ttfa_ms == pytest.approx(first)
+
+
+class ShortText(TextRule):
+    """Ends after so many tokens: random weights seldom end anything."""
+
+    def __init__(self, layout: TokenLayout, max_tokens: int | None = None) -> None:
+        super().__init__(layout, max_tokens)
+        self._tokens = (max_tokens or 0) % 7 + 3
+
+    def allowed(self) -> Allowed:
+        self._tokens -= 1
+        return super().allowed() if self._tokens else Allowed(self._end, self._end + 1)
+
+
+class ShortAnswer(SpeechRule):
+    """Eight pieces of text and some codes."""
+
+    _pieces, _codes = 8, 36
+
+    def allowed(self) -> Allowed:
+        if self._order.kind == "text":
+            self._pieces -= 1
+            return super().allowed() if self._pieces else Allowed(self._text_end, self._text_end + 1)
+        self._codes -= 1
+        return Allowed(*self._speech) if self._codes else Allowed(self._end, self._end + 1)
+
+
+@pytest.mark.parametrize(("sessions", "speed"), [(3, 2.0), (8, 0.5)])  # with time for everybody, and without
+def test_it_does_the_same_work_in_the_same_batches_as_the_engine(
+    tiny: SpeechModel, monkeypatch: pytest.MonkeyPatch, sessions: int, speed: float
+) -> None:
+    monkeypatch.setattr(speech_engine, "TextRule", ShortText)
+    monkeypatch.setattr(speech_engine, "SpeechRule", ShortAnswer)
+    dice = random.Random(sessions)
+    questions = [dice.randbytes(640 * chunks) for chunks in (30, 37, 41, 50)]
+    found = rehearsal.compare_counts(tiny, questions, TIMES.faster(speed), sessions)
+    assert found["differ"] == 0
+    assert found["same_times"]
+    assert all(found[kind][0] > 0 for kind in ("hear", "read", "decide", "say"))
+
+
+def test_an_idle_row_between_busy_ones_is_read_too() -> None:
+    assert [simulation.span(slots) for slots in ([3], [1, 2], [4, 1], [0, 7], [0, 3, 5])] == [1, 2, 4, 2, 6]
 
 
 def test_the_same_seed_gives_the_same_times() -> None:

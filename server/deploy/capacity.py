@@ -57,7 +57,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--limit-ms", type=float, default=600.0, help="p95 that is still good (default: %(default)g)")
     parser.add_argument("--price", type=float, default=1.0, help="of one replica for an hour (default: %(default)g)")
     parser.add_argument(
-        "--pause-s", type=float, nargs=2, default=[0.2, 1.0], metavar=("MIN", "MAX"), help="between answer and question"
+        "--pause-s",
+        type=float,
+        nargs=2,
+        default=[0.2, 1.0],
+        metavar=("MIN", "MAX"),
+        help="between the 3 s for an answer and the next question",
     )
     parser.add_argument(
         "--answers", type=int, default=20, help="counted answers of each session (default: %(default)s)"

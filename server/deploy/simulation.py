@@ -1,27 +1,34 @@
 """A discrete-event simulation of one replica: people talk to an engine whose steps take as long as was measured.
 
-    step: hear (tokenise what has arrived), think (one step of the token engine), say (detokenise what is ready)
+    step: choose whom to serve, then for these
+          hear (tokenise what has arrived), think (one step of the token engine), say (detokenise what is ready)
 
-It does what `server.engine.speech_engine` does, in the same order, and counts tokens and milliseconds instead of
-computing anything. The same seed gives the same times. It knows nothing about files, money or replicas.
+It does what `server.engine.speech_engine` does, in the same order and with the same `Scheduler`, and counts tokens and
+milliseconds instead of computing anything. The same seed gives the same times. It knows nothing about files, money or
+replicas.
 """
 
 import heapq
 import random
 from bisect import bisect_left
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from math import inf
 from typing import Any
 
 from model.layout import Interleaver
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import FRAME_MS
+from server.engine.scheduler import Job, Scheduler
 
 # As in the model and the speech engine; they can't be imported from there without torch. The tests compare them.
 DELAY_TOKENS = 3
 LOOKAHEAD_TOKENS, SYNTHESIS_MS = 3, 20
 FIRST_CODES, NEXT_CODES, AHEAD_MS = 4, 4, 250.0
+HEARD_WITHIN_MS, ANSWERED_WITHIN_MS = 300.0, 120.0
+ANSWER_MS = 3000.0  # what people allow for an answer, as in `bench load`
 CHUNK_MS = 20  # what a client sends at once
 _CHUNKS_PER_FRAME = FRAME_MS // CHUNK_MS
 
@@ -55,7 +62,11 @@ class StepTimes:
     """How long the parts of an engine's step take."""
 
     hear: Curve
-    """By frames, of all sessions together."""
+    """By sessions: two frames of each."""
+    hear_one: Curve
+    """By sessions: one frame of each."""
+    listen: Curve
+    """By sessions of which one frame each is heard and read: the whole step, with bookkeeping."""
     prefill: Curve
     """By tokens, of one row."""
     decode: Curve
@@ -63,7 +74,11 @@ class StepTimes:
     step: Curve
     """By sessions that decode: the whole step, with sampling and bookkeeping."""
     say: Curve
-    """By codes, of all sessions together."""
+    """By sessions: four codes of each."""
+    say_one: Curve
+    """By sessions: one code of each."""
+    speak: Curve
+    """By sessions of which each gets one more code that is said at once: the whole step, with bookkeeping."""
     prefill_long: Curve
     decode_long: Curve
     """The same with `long_context` tokens held already instead of `context`."""
@@ -75,18 +90,21 @@ class StepTimes:
     @classmethod
     def read(cls, result: dict[str, Any]) -> "StepTimes":
         """From the JSON of `antiphon bench engine`. Raises `KeyError` where a table is missing."""
-        decode = Curve.read(result["decode"])
         return cls(
-            hear=Curve.read(result["hear"], scale=2),  # measured with two frames for each session
+            hear=Curve.read(result["hear"]),
+            hear_one=Curve.read(result["hear"], "one_ms"),
+            listen=Curve.read(result["listen"]),
             prefill=Curve.read(result["prefill"]),
-            decode=decode,
-            step=Curve.read(result["step"]) if "step" in result else decode,
-            say=Curve.read(result["say"], scale=4),  # measured with four codes for each session
+            decode=Curve.read(result["decode"]),
+            step=Curve.read(result["step"]),
+            say=Curve.read(result["say"]),
+            say_one=Curve.read(result["say"], "one_ms"),
+            speak=Curve.read(result["speak"]),
             prefill_long=Curve.read(result["prefill"], "long_ms"),
             decode_long=Curve.read(result["decode"], "long_ms"),
-            context=result.get("context", 0.0),
-            long_context=result.get("long_context", 1.0),
-            spread=tuple(result.get("spread", (1.0,))),
+            context=result["context"],
+            long_context=result["long_context"],
+            spread=tuple(result["spread"]),
         )
 
     def faster(self, factor: float) -> "StepTimes":
@@ -94,25 +112,49 @@ class StepTimes:
         curves: dict[str, Any] = {n: c.times(1 / factor) for n, c in vars(self).items() if isinstance(c, Curve)}
         return replace(self, **curves)
 
-    def decode_ms(self, rows: int, held: float) -> float:
-        """A whole step in which each of `rows` sequences, of at most `held` tokens, gets one more."""
-        return max(0.0, self.step(rows) + self._longer(self.decode, self.decode_long, rows, held))
+    def hear_ms(self, rows: int, frames: int) -> float:
+        """Tokenising `frames` of each of `rows` sessions."""
+        one = self.hear_one(rows)
+        return one + (frames - 1) * max(0.0, self.hear(rows) - one)
 
-    def prefill_ms(self, rows: int, width: int, held: float, alone: bool) -> float:
-        """Reading `width` tokens in each of `rows`; `alone` if nobody decodes in the same step, which adds bookkeeping.
+    def say_ms(self, rows: int, codes: int) -> float:
+        """Detokenising `codes` of each of `rows` sessions, with the bookkeeping."""
+        one = self.say_one(rows)
+        ms = max(one, self.speak(rows) - self.step(rows))
+        return ms + (codes - 1) / 3 * max(0.0, self.say(rows) - one)
+
+    def decide_ms(self, rows: int, span: int, held: float) -> float:
+        """A whole step in which each of `rows` sequences gets one more token.
+
+        Attention reads `span` rows of the cache, idle ones between them too, of as many tokens as the longest holds.
+        """
+        return max(0.0, self.step(rows) + self._longer(self.decode, self.decode_long, rows, span, held))
+
+    def read_ms(self, rows: int, span: int, width: int, held: float) -> float:
+        """Reading `width` tokens in each of `rows`, with the bookkeeping.
 
         Several rows cost more than one with as many tokens, as each has a cache to be read: as much more as decoding
         one token in each costs more than reading them all in one row.
         """
-        ms = self.step(1) - self.decode(1) if alone else 0.0
-        ms += self.prefill(rows * width) + self._longer(self.prefill, self.prefill_long, rows * width, held)
+        ms = max(0.0, self.listen(rows) - self.hear_one(rows) - self.decode(rows))
+        ms += self.prefill(rows * width)
+        ms += self._longer(self.prefill, self.prefill_long, rows * width, span * width, held)
         if rows > 1:
-            apart = self.decode(rows) + self._longer(self.decode, self.decode_long, rows, held)
-            ms += max(0.0, apart - self.prefill(rows) - self._longer(self.prefill, self.prefill_long, rows, held))
+            apart = self.decode(rows) + self._longer(self.decode, self.decode_long, rows, span, held)
+            together = self.prefill(rows) + self._longer(self.prefill, self.prefill_long, rows, span, held)
+            ms += max(0.0, apart - together)
         return max(0.0, ms)
 
-    def _longer(self, short: Curve, long: Curve, size: int, held: float) -> float:
-        return (long(size) - short(size)) * (held - self.context) / (self.long_context - self.context)
+    def _longer(self, short: Curve, long: Curve, size: int, span: int, held: float) -> float:
+        """How much longer than measured, with `size` of `context` tokens, it takes with `span` of `held` tokens."""
+        each = [(long(n) - short(n)) / (self.long_context - self.context) for n in (size, span)]
+        return each[1] * held - each[0] * self.context
+
+
+def span(slots: Sequence[int]) -> int:
+    """How many rows of the cache attention reads for sequences in these slots, see `CachedTransformer.extend`."""
+    reach = max(slots) - min(slots)
+    return reach + 1 if reach < 2 * len(slots) else len(slots)
 
 
 @dataclass(frozen=True)
@@ -138,7 +180,7 @@ class Talk:
     outside_ms: tuple[float, ...] = (0.0,)
     """What is spent neither in the engine nor in silence, but in gateway and network: equally likely values."""
     pause_ms: tuple[float, float] = (200.0, 1000.0)
-    """How long somebody thinks after an answer has been played: evenly between the two."""
+    """How long somebody thinks when the time for an answer is over: evenly between the two."""
     spread_ms: float = 4000.0
     """Sessions begin within so many milliseconds."""
 
@@ -181,7 +223,9 @@ class Person:
     question: int = 0
     asked: int = 0
     chunks: int = 0
-    waiting: int = 0
+    unread_since: float | None = None
+    """When the oldest whole frame came that waits."""
+    turn_open: bool = False
     pending: int = 0
     held: int = 0
     commits: bool = False
@@ -194,6 +238,8 @@ class Person:
     flushed: bool = False
     sent_ms: float = 0.0
     committed_at: float = 0.0
+    asked_at: float = 0.0
+    """The same as the engine sees it, between two steps."""
     first_sent_at: float = 0.0
     """In the middle of a step, as the engine sees it."""
     arrivals: list[tuple[float, float]] = field(default_factory=list)
@@ -202,6 +248,32 @@ class Person:
     @property
     def generating(self) -> bool:
         return self.transcript_left > 0 or self.script is not None
+
+    @property
+    def frames(self) -> int:
+        """How many wait to be heard."""
+        return self.chunks // _CHUNKS_PER_FRAME
+
+    @property
+    def can_commit(self) -> bool:
+        return self.commits and not self.generating and not self.frames
+
+    @property
+    def can_begin(self) -> bool:
+        return self.wants_answer and not self.generating and not self.commits
+
+    @property
+    def dry_at(self) -> float | None:
+        return self.first_sent_at + self.sent_ms if self.sent_ms else None
+
+    @property
+    def deadline(self) -> float:
+        """As `Session.deadline_s`, in milliseconds."""
+        heard = inf if self.unread_since is None else self.unread_since + HEARD_WITHIN_MS
+        if not (self.commits or self.wants_answer or self.generating):
+            return heard
+        answered = self.dry_at if self.script is not None else None
+        return min(heard, self.asked_at + ANSWERED_WITHIN_MS if answered is None else answered)
 
 
 class Replica:
@@ -224,8 +296,13 @@ class Replica:
         self._people = [Person(n, random.Random(self._random.random()), talk.turns[0]) for n in range(sessions)]
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = 0
+        self._scheduler = Scheduler()
         self.answered: list[Answered] = []
+        self.counts: Counter[tuple[str, int, int]] = Counter()
+        """How often each kind of work was done for so many sessions, of so many frames, tokens or codes each."""
         self.busy_ms, self.now, self._factor = 0.0, 0.0, 1.0
+        self._spent_ms = 0.0
+        """In the step that has begun."""
         for person in self._people:
             self._ask(person, person.random.uniform(0, talk.spread_ms))
 
@@ -237,9 +314,10 @@ class Replica:
                 event(at)
             if self.has_work:
                 self._factor = self._random.choice(self._times.spread)
-                spent = self._step()
-                self.busy_ms += spent
-                self.now += spent
+                self._step()
+                self.busy_ms += self._spent_ms
+                self.now += self._spent_ms
+                self._spent_ms = 0.0
             elif self._events:
                 self.now = self._events[0][0]
             else:
@@ -287,60 +365,76 @@ class Replica:
             ttfa_ms = (audible_at or begins) - person.committed_at + person.random.choice(self._talk.outside_ms)
             self.answered.append(Answered(ttfa_ms, len(arrivals), in_time))
         if person.asked < self._warmup + self._turns:
-            plays_until = arrivals[0][0] + sum(ms for _, ms in arrivals) if arrivals else at
-            self._ask(person, max(at, plays_until) + person.random.uniform(*self._talk.pause_ms))
+            # Nobody waits until an answer has been played, but all until it has been made.
+            self._ask(person, max(at, person.committed_at + ANSWER_MS + person.random.uniform(*self._talk.pause_ms)))
         person.arrivals = []
 
     # --- the engine ------------------------------------------------------------------------------------------------
 
     def _chunk(self, person: Person) -> None:
-        person.chunks += 1
+        self._add(person, 1)
 
     def _commit(self, person: Person) -> None:
-        person.chunks += -person.chunks % _CHUNKS_PER_FRAME + _CHUNKS_PER_FRAME * DELAY_TOKENS
+        self._add(person, -person.chunks % _CHUNKS_PER_FRAME + _CHUNKS_PER_FRAME * DELAY_TOKENS)
         person.commits = person.wants_answer = True
+        person.asked_at = self.now
+
+    def _add(self, person: Person, chunks: int) -> None:
+        person.chunks += chunks
+        if person.unread_since is None and person.frames:
+            person.unread_since = self.now
 
     @property
     def has_work(self) -> bool:
         """Whether the engine would do anything before somebody says more."""
-        return any(self._can_work(s) for s in self._people)
+        return any(self._needs(person) for person in self._people)
 
-    @staticmethod
-    def _can_work(person: Person) -> bool:
-        return bool(
-            person.pending
-            or person.chunks >= _CHUNKS_PER_FRAME
-            or ((person.commits or person.wants_answer) and not person.generating)
-        )
+    def _needs(self, person: Person) -> int:
+        """How many tokens of a step this session would take; 0: it needs nothing."""
+        return max(min(person.pending, self._piece), person.frames, int(person.can_commit or person.can_begin))
 
-    def _step(self) -> float:
-        spent = self._hear()
-        self._begin()
-        spent += self._think()
-        return self._say(spent)
+    def _step(self) -> None:
+        needs = [(person, self._needs(person)) for person in self._people]
+        jobs = [Job(person, person.deadline / 1000, tokens) for person, tokens in needs if tokens]
+        served = self._scheduler.choose(jobs, self.now / 1000)
+        self._hear(served)
+        for person in served:
+            if person.can_commit:
+                self._end_turn(person)
+            if person.can_begin:
+                self._begin(person)
+        self._think(served)
+        self._say(served)
 
-    def _hear(self) -> float:
-        groups: dict[int, list[Person]] = {}
-        for person in self._people:
-            if person.chunks >= _CHUNKS_PER_FRAME:
-                groups.setdefault(person.chunks // _CHUNKS_PER_FRAME, []).append(person)
-        for frames, sessions in groups.items():
-            for person in sessions:
+    def _spend(self, kind: str, rows: int, size: int, ms: float) -> None:
+        """Time in a step: for so many sessions, of so many frames, tokens or codes each."""
+        self.counts[kind, rows, size] += 1
+        self._spent_ms += self._factor * ms
+
+    def _hears(self, rows: int, frames: int) -> None:
+        self._spend("hear", rows, frames, self._times.hear_ms(rows, frames))
+
+    def _decides(self, slots: Sequence[int], held: float) -> None:
+        rows = len(slots)
+        self._spend("decide", rows, 1, self._times.decide_ms(rows, span(slots), held))
+
+    def _reads(self, slots: Sequence[int], width: int, held: float) -> None:
+        rows = len(slots)
+        self._spend("read", rows, width, self._times.read_ms(rows, span(slots), width, held))
+
+    def _says(self, rows: int, codes: int) -> None:
+        self._spend("say", rows, codes, self._times.say_ms(rows, codes))
+
+    def _hear(self, served: Sequence[Person]) -> None:
+        while listening := [person for person in served if person.frames]:
+            frames = min(person.frames for person in listening)
+            self._hears(len(listening), frames)
+            for person in listening:
                 person.chunks -= frames * _CHUNKS_PER_FRAME
-                person.waiting += frames
-                if not person.generating:
-                    self._prefill(person)
-        for person in self._people:
-            if person.commits and not person.generating:
-                self._prefill(person)
-                self._append(person, 2)
-                person.commits, person.transcript_left = False, person.turn.transcript_tokens
-        return self._factor * sum(self._times.hear(frames * len(sessions)) for frames, sessions in groups.items())
-
-    def _prefill(self, person: Person) -> None:
-        if person.waiting:
-            self._append(person, person.waiting)
-            person.waiting = 0
+                if not person.frames:
+                    person.unread_since = None
+                self._append(person, frames + (not person.turn_open))  # `<user>`
+                person.turn_open = True
 
     def _append(self, person: Person, tokens: int) -> None:
         """More tokens at the end; a conversation that outgrows the context forgets its older half and is read again."""
@@ -349,39 +443,37 @@ class Replica:
         if person.held > self._longest:
             person.held = person.pending = self._longest // 2
 
-    def _begin(self) -> None:
-        for person in self._people:
-            if person.wants_answer and not person.generating and not person.commits:
-                person.wants_answer = False
-                self._append(person, 2)
-                person.script = _script(person.turn.text_tokens, person.turn.codes)
-                person.said = person.codes = person.detokenised = 0
-                person.sent_ms, person.flushed = 0.0, False
+    def _end_turn(self, person: Person) -> None:
+        self._append(person, 2)  # `<end>` and `<transcript>`
+        person.commits = person.turn_open = False
+        person.transcript_left = person.turn.transcript_tokens
 
-    def _think(self) -> float:
-        ready = [s for s in self._people if s.pending]
+    def _begin(self, person: Person) -> None:
+        self._append(person, 2)  # `<assistant>` and `<speech>`
+        person.wants_answer = False
+        person.script = _script(person.turn.text_tokens, person.turn.codes)
+        person.said = person.codes = person.detokenised = 0
+        person.sent_ms, person.flushed = 0.0, False
+
+    def _think(self, served: Sequence[Person]) -> None:
+        ready = [s for s in served if s.pending]
         deciding = [s for s in ready if s.generating and s.pending == 1]
         reading = [s for s in ready if not (s.generating and s.pending == 1)]
-        spent = 0.0
         if deciding:
-            spent += self._times.decode_ms(len(deciding), max(s.held for s in deciding))
+            self._decides([s.number for s in deciding], max(s.held for s in deciding))
         if reading:
             width = max(min(s.pending, self._piece) for s in reading)
-            held = max(s.held - s.pending for s in reading)
-            spent += self._times.prefill_ms(len(reading), width, held, alone=not deciding)
+            self._reads([s.number for s in reading], width, max(s.held - s.pending for s in reading))
         for person in ready:
             person.pending -= min(person.pending, self._piece)
             if not person.pending and person.generating:
                 self._sampled(person)
-        return self._factor * spent
 
     def _sampled(self, person: Person) -> None:
         person.pending = 1
         person.held += 1
         if person.transcript_left:
             person.transcript_left -= 1
-            if not person.transcript_left:
-                self._prefill(person)
             return
         assert person.script is not None
         person.codes += person.script[person.said]
@@ -390,35 +482,33 @@ class Replica:
             person.flushed = True
             person.codes += LOOKAHEAD_TOKENS + 1
 
-    def _say(self, spent: float) -> float:
-        """Also ends the step: what was said arrives when the step is over. Returns how long the step took."""
+    def _say(self, served: Sequence[Person]) -> None:
+        """What was said arrives when the step is over."""
+        began = self.now + self._spent_ms
         groups: dict[int, list[Person]] = {}
-        for person in self._people:
+        for person in served:
             new = person.codes - person.detokenised if person.script is not None else 0
-            if new and (person.flushed or new >= self._codes_wanted(person, spent)):
+            if new and (person.flushed or new >= self._codes_wanted(person, began)):
                 groups.setdefault(new, []).append(person)
         for codes, sessions in groups.items():
-            spent += self._factor * self._times.say(codes * len(sessions))
-            for person in sessions:
-                person.first_sent_at = person.first_sent_at if person.detokenised else self.now + spent
-                person.detokenised = person.codes
-        ends = self.now + spent
-        for sessions in groups.values():
-            for person in sessions:
-                total_ms = person.turn.codes * FRAME_MS
-                sent_ms = (person.codes - LOOKAHEAD_TOKENS) * FRAME_MS - SYNTHESIS_MS
-                if person.flushed:
-                    sent_ms = total_ms
-                if sent_ms > person.sent_ms:
-                    person.arrivals.append((ends, sent_ms - person.sent_ms))
-                    person.sent_ms = sent_ms
-                if person.flushed:
-                    person.script = None
-                    self._heard_all(person, ends, person.turn.silence_ms)
-        return spent
+            self._says(len(sessions), codes)
+        ends = self.now + self._spent_ms
+        for person in [person for sessions in groups.values() for person in sessions]:
+            person.detokenised = person.codes
+            sent_ms = (person.codes - LOOKAHEAD_TOKENS) * FRAME_MS - SYNTHESIS_MS
+            if person.flushed:
+                sent_ms = person.turn.codes * FRAME_MS
+            if sent_ms > person.sent_ms:
+                person.first_sent_at = person.first_sent_at if person.sent_ms else began
+                person.arrivals.append((ends, sent_ms - person.sent_ms))
+                person.sent_ms = sent_ms
+            if person.flushed:
+                person.script = None
+                self._heard_all(person, ends, person.turn.silence_ms)
 
-    def _codes_wanted(self, person: Person, spent: float) -> int:
+    @staticmethod
+    def _codes_wanted(person: Person, now: float) -> int:
         if not person.detokenised:
             return FIRST_CODES
-        ahead_ms = person.sent_ms - (self.now + spent - person.first_sent_at)
+        ahead_ms = 0.0 if person.dry_at is None else person.dry_at - now
         return NEXT_CODES if ahead_ms > AHEAD_MS else 1
