@@ -26,11 +26,13 @@ from server.engine.messages import (
     CloseSession,
     Command,
     CommitTurn,
+    ConfirmTurn,
     Event,
     Hear,
     OpenSession,
     Respond,
     ResponseDone,
+    ResumeTurn,
     TextDelta,
     TranscriptDone,
 )
@@ -49,6 +51,8 @@ class InstantEngine:
         """For each session and turn, when audio came and how many bytes of the turn there were then."""
         self._inboxes: dict[str, asyncio.Queue[Event | None]] = {}
         self._answers: dict[str, asyncio.Task[None]] = {}
+        self._waiting: dict[str, list[Command]] = {}
+        """What a provisional end of a turn has brought: an answer that nobody may hear yet is not on its way."""
 
     async def start(self) -> None: ...
 
@@ -64,6 +68,15 @@ class InstantEngine:
             case Hear(pcm=pcm):
                 turn = self.heard[session_id][-1]
                 turn.append((time.perf_counter(), len(pcm) + (turn[-1][1] if turn else 0)))
+            case CommitTurn(item_id=item_id, provisional=True):
+                self._waiting[session_id] = [CommitTurn(session_id, item_id)]
+            case Respond() if session_id in self._waiting:
+                self._waiting[session_id].append(command)
+            case ConfirmTurn():
+                for waiting in self._waiting.pop(session_id, []):
+                    self.send(waiting)
+            case ResumeTurn():
+                self._waiting.pop(session_id, None)
             case CommitTurn(item_id=item_id):
                 self.heard[session_id].append([])
                 self._say(TranscriptDone(session_id, item_id, "", 0, 0))

@@ -59,6 +59,7 @@ def test_constants_are_those_of_model_and_engine() -> None:
     assert simulation.AHEAD_MS == 1000 * voice._AHEAD_S
     assert simulation.ANSWER_MS == 1000 * schedule._ANSWER_S
     assert simulation.HEARD_WITHIN_MS == 1000 * speech_engine._HEARD_WITHIN_S
+    assert simulation.TOGETHER_MS == 1000 * speech_engine._TOGETHER_S
     assert simulation.ANSWERED_WITHIN_MS == 1000 * speech_engine._ANSWERED_WITHIN_S
 
 

@@ -27,7 +27,7 @@ from server.engine.scheduler import Job, Scheduler
 DELAY_TOKENS = 3
 LOOKAHEAD_TOKENS, SYNTHESIS_MS = 3, 20
 FIRST_CODES, NEXT_CODES, AHEAD_MS = 4, 4, 250.0
-HEARD_WITHIN_MS, ANSWERED_WITHIN_MS = 300.0, 120.0
+HEARD_WITHIN_MS, ANSWERED_WITHIN_MS, TOGETHER_MS = 300.0, 120.0, 35.0
 ANSWER_MS = 3000.0  # what people allow for an answer, as in `bench load`
 CHUNK_MS = 20  # what a client sends at once
 _CHUNKS_PER_FRAME = FRAME_MS // CHUNK_MS
@@ -387,17 +387,32 @@ class Replica:
     @property
     def has_work(self) -> bool:
         """Whether the engine would do anything before somebody says more."""
-        return any(self._needs(person) for person in self._people)
+        together = self._several_speak
+        return any(self._needs(person, together) for person in self._people)
 
-    def _needs(self, person: Person) -> int:
+    @property
+    def _several_speak(self) -> bool:
+        return sum(person.turn_open for person in self._people) > 1
+
+    def _needs(self, person: Person, together: bool) -> int:
         """How many tokens of a step this session would take; 0: it needs nothing."""
-        return max(min(person.pending, self._piece), person.frames, int(person.can_commit or person.can_begin))
+        frames, waits = self._frames_due(person, together), person.can_commit or person.can_begin
+        return max(min(person.pending, self._piece), frames, int(waits))
+
+    def _frames_due(self, person: Person, together: bool) -> int:
+        """How many frames this session should hear now; `together`: others speak too."""
+        since = person.unread_since
+        if together and not person.commits and since is not None and self.now < since + TOGETHER_MS:
+            return 0
+        return person.frames
 
     def _step(self) -> None:
-        needs = [(person, self._needs(person)) for person in self._people]
+        together = self._several_speak
+        needs = [(person, self._needs(person, together)) for person in self._people]
         jobs = [Job(person, person.deadline / 1000, tokens) for person, tokens in needs if tokens]
         served = self._scheduler.choose(jobs, self.now / 1000)
-        self._hear(served)
+        if any(self._frames_due(person, together) for person in served):
+            self._hear(self._people)
         for person in served:
             if person.can_commit:
                 self._end_turn(person)

@@ -55,6 +55,7 @@ from server.errors import AntiphonError, EngineFull, EngineRestarted
 _OPEN_TURN = ""  # id of the user item until it is committed
 # Deadlines: how long after it came audio should be read, and an answer be heard after it was asked for.
 _HEARD_WITHIN_S, _ANSWERED_WITHIN_S = 0.3, 0.12
+_TOGETHER_S = 0.035  # where several people speak, audio waits so long for others': a batch costs little more than a row
 _PROVISIONAL_WITHIN_S = 0.35  # an answer that may be for nothing gives way
 _PIECE_READ_S = 0.05  # how long one piece of an answer in text keeps its reader busy
 
@@ -288,20 +289,34 @@ class SpeechEngine:
     @property
     def has_work(self) -> bool:
         """Whether `step` would do anything before the next command."""
-        return self.tokens.has_work or any(self._needs(session) for session in self._sessions.values())
+        together = self._several_speak
+        return self.tokens.has_work or any(self._needs(session, together) for session in self._sessions.values())
 
-    def _needs(self, session: Session) -> int:
+    @property
+    def _several_speak(self) -> bool:
+        return sum(session.ear.frames > 0 for session in self._sessions.values()) > 1
+
+    def _needs(self, session: Session, together: bool) -> int:
         """How many tokens of a step this session would take; 0: it needs nothing."""
         pending = min(session.conversation.sequence.pending, self.config.prefill_tokens)
         waits = self._can_commit(session) or self._can_begin(session)
-        return max(pending, session.ear.waiting_frames, int(waits))
+        return max(pending, self._frames_due(session, together), int(waits))
+
+    def _frames_due(self, session: Session, together: bool) -> int:
+        """How many frames this session should hear now; `together`: others speak too."""
+        since_s = session.ear.unread_since_s
+        if together and session.commit_as is None and since_s is not None and self.clock() < since_s + _TOGETHER_S:
+            return 0
+        return session.ear.waiting_frames
 
     def step(self) -> list[Event]:
         """One round for whoever is most urgent; returns what happened since the last one."""
-        needs = [(session, self._needs(session)) for session in self._sessions.values()]
+        together = self._several_speak
+        needs = [(session, self._needs(session, together)) for session in self._sessions.values()]
         jobs = [Job(session, session.deadline_s, tokens) for session, tokens in needs if tokens]
         served = self._scheduler.choose(jobs, self.clock())
-        self._hear(served)
+        if any(self._frames_due(session, together) for session in served):
+            self._hear(list(self._sessions.values()))
         for session in served:
             self._edit(session)
             if self._can_commit(session):
