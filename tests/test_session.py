@@ -212,7 +212,7 @@ def test_in_a_pause_an_answer_is_begun_and_shown_when_the_turn_is_over(driver: D
     ):
         assert driver.engine(event) == []
     driver.engine(TurnProbability("sess_1", 0.95, 1150))
-    kinds = driver.speech(64, SILENT)
+    kinds = driver.speech(128, SILENT)
     deltas = ["response.output_audio_transcript.delta", "response.output_audio.delta"]
     assert kinds == ["input_audio_buffer.speech_stopped", *COMMITTED, *BEGIN, *deltas]
     assert isinstance(driver.commands[-1], ConfirmTurn | Hear)
@@ -231,7 +231,9 @@ def test_whoever_goes_on_speaking_never_hears_of_the_guess(driver: Driver) -> No
     assert driver.speech(320, LOUD) == []
     assert isinstance(driver.last(ResumeTurn), ResumeTurn)
     assert driver.engine(AudioDelta("sess_1", guessed.response_id, bytes(4800))) == []
-    kinds = driver.speech(64, SILENT) + driver.engine(TurnProbability("sess_1", 0.95, 1500)) + driver.speech(64, SILENT)
+    kinds = (
+        driver.speech(64, SILENT) + driver.engine(TurnProbability("sess_1", 0.95, 1500)) + driver.speech(128, SILENT)
+    )
     assert kinds == ["input_audio_buffer.speech_stopped", *COMMITTED, *BEGIN]
     assert len([c for c in driver.commands if isinstance(c, Respond)]) == 2
 
@@ -264,7 +266,7 @@ def test_a_turn_ends_by_level_and_meaning_before_turn_detection_notices(driver: 
     driver.speech(96, LOUD, level=0)
     assert driver.last(CommitTurn).provisional
     driver.engine(TurnProbability("sess_1", 0.95, 1400))
-    assert "input_audio_buffer.speech_stopped" in driver.speech(64, LOUD, level=0)
+    assert "input_audio_buffer.speech_stopped" in driver.speech(128, LOUD, level=0)
     assert driver.event("input_audio_buffer.speech_stopped")["audio_end_ms"] == pytest.approx(960, abs=40)
     assert driver.speech(160, LOUD, level=0) == []  # turn detection still echoes
     assert "input_audio_buffer.speech_started" in driver.speech(96, LOUD)
