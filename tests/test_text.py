@@ -8,7 +8,7 @@ from model.checkpoint import SpeechModel
 from model.layout import TokenLayout, interleave
 from model.training import dialogues, voices
 from model.training.dialogues import SKILLS
-from model.training.turns import HELDOUT, TRAIN
+from model.training.turns import HELDOUT, HELDOUT_WORDINGS, TRAIN, normalise, pattern
 
 
 @pytest.mark.parametrize("text", ["hello there", "Ünïcödé 漢字 🙂", "line\nbreak\ttab", "<end> is only text"])
@@ -25,6 +25,21 @@ def _questions(split: str) -> set[str]:
 
 def test_no_question_of_the_evaluation_is_in_training() -> None:
     assert not _questions(TRAIN) & _questions(HELDOUT)
+
+
+def test_a_varied_question_is_never_worded_as_one_of_the_evaluation() -> None:
+    _questions(HELDOUT)  # every skill has been drawn: all its wordings are known
+    kept = [pattern(wording) for wording in HELDOUT_WORDINGS]
+    assert any(p.fullmatch(normalise("So, what's ten plus five?")) for p in kept)
+    rng = random.Random(1)
+    changed = 0
+    for skill in SKILLS:
+        for _ in range(150):
+            question = dialogues.draw(rng, TRAIN, skill).turns[0].question
+            other = dialogues.varied(question, rng)
+            changed += other != question
+            assert other == question or not any(p.fullmatch(normalise(other)) for p in kept)
+    assert changed > 1000
 
 
 def test_no_voice_family_of_the_evaluation_is_in_training() -> None:

@@ -63,14 +63,22 @@ def split_of(operand: str) -> str:
     return HELDOUT if digest[0] % _HELDOUT_OPERAND_EVERY == 0 else TRAIN
 
 
+HELDOUT_WORDINGS: set[str] = set()
+"""Every held-out wording that `wordings` has met."""
+
+
 def wordings(split: str, templates: Sequence[str]) -> list[str]:
     """The wordings of one split: every fifth is held out."""
-    chosen = [
-        t
-        for i, t in enumerate(templates)
-        if (i % _HELDOUT_WORDING_EVERY == _HELDOUT_WORDING_EVERY - 1) == (split == HELDOUT)
-    ]
+    kept = templates[_HELDOUT_WORDING_EVERY - 1 :: _HELDOUT_WORDING_EVERY]
+    HELDOUT_WORDINGS.update(kept)
+    chosen = list(kept) if split == HELDOUT else [t for t in templates if t not in kept]
     return chosen or list(templates[-1:])
+
+
+def pattern(template: str) -> re.Pattern[str]:
+    """What a normalised question matches that is worded by `template`, whatever stands in its fields."""
+    marked = normalise(re.sub(r"\{\w+\}", " qqq ", template))
+    return re.compile(re.escape(marked).replace("qqq", ".+"))
 
 
 def operand(rng: random.Random, split: str, draw: Callable[[], str]) -> str:
