@@ -1,5 +1,6 @@
 """Function tools as clients declare them -> what the engine may call. No I/O."""
 
+import functools
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,16 +16,23 @@ def functions(declared: Iterable[tuple[str, dict[str, Any] | None]], param: str)
     """From (name, JSON schema of the arguments) of each tool. Raises `ClientError` for a schema that cannot be."""
     found = []
     for i, (name, schema) in enumerate(declared):
-        problem = LLMatcher.validate_grammar(call_grammar([(name, schema or {})]))
-        if problem:
+        parameters = json.dumps(schema or {})
+        if problem := _problem(name, parameters):
             reason = problem.splitlines()[0].partition("JSON schema: ")[2] or problem
             raise ClientError(
                 f"expected the parameters of {name!r} to be a JSON schema: {reason}",
                 "invalid_function_parameters",
                 f"{param}[{i}].parameters",
             )
-        found.append(Function(name, json.dumps(schema or {})))
+        found.append(Function(name, parameters))
     return tuple(found)
+
+
+@functools.lru_cache(maxsize=1024)
+def _problem(name: str, parameters: str) -> str:
+    """What is wrong with a schema; a session's tools are looked at again for every response."""
+    problem: str = LLMatcher.validate_grammar(call_grammar([(name, json.loads(parameters))]))
+    return problem
 
 
 def calls(choice: str, declared: Sequence[Function], only: str | None = None) -> Calls | None:
