@@ -3,8 +3,6 @@
 import argparse
 import importlib
 import importlib.util
-import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _serve(argv: list[str]) -> int:
-    from server.config import LOOPBACK_HOSTS, ServerConfig
+    from server.config import LOOPBACK_HOSTS, ServerConfig, api_keys, further_setting
     from server.engine.engine_config import KINDS
     from server.errors import VllmMissing
 
@@ -67,7 +65,7 @@ def _serve(argv: list[str]) -> int:
     )
     parser.add_argument(
         "--vllm-arg",
-        type=_vllm_setting,
+        type=further_setting,
         action="append",
         default=[],
         metavar="NAME=JSON",
@@ -103,7 +101,7 @@ def _serve(argv: list[str]) -> int:
     )
     parser.add_argument("--log-level", default=defaults.log_level, choices=("debug", "info", "warning", "error"))
     options = parser.parse_args(argv)
-    keys = tuple(options.api_key) or tuple(k for k in os.environ.get("ANTIPHON_API_KEYS", "").split(",") if k)
+    keys = api_keys(options.api_key)
     if options.host not in LOOPBACK_HOSTS and not keys:
         parser.error(
             f"expected an --api-key to listen on {options.host}: without one, anybody who reaches it could talk"
@@ -133,17 +131,6 @@ def _serve(argv: list[str]) -> int:
         )
     )
     return 0
-
-
-def _vllm_setting(text: str) -> tuple[str, object]:
-    """`NAME=JSON`; what is not JSON is a word."""
-    name, found, value = text.partition("=")
-    if not found:
-        raise argparse.ArgumentTypeError(f"expected NAME=JSON, got {text!r}")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
 
 
 def _deploy(argv: list[str]) -> int:

@@ -1,7 +1,11 @@
 """Every setting of the server and its default, once. The command line and the documents read them from here."""
 
+import argparse
+import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from server.engine.engine_config import EngineConfig
 
@@ -49,3 +53,19 @@ class Limits:
 
 
 LIMITS = Limits()
+
+
+def api_keys(given: list[str]) -> tuple[str, ...]:
+    """The keys of a command line, or else those of `$ANTIPHON_API_KEYS`, comma-separated."""
+    return tuple(given) or tuple(key for key in os.environ.get("ANTIPHON_API_KEYS", "").split(",") if key)
+
+
+def further_setting(text: str) -> tuple[str, Any]:
+    """`NAME=JSON` of a command line; what is not JSON is a word."""
+    name, found, value = text.partition("=")
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected NAME=JSON, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value

@@ -1,11 +1,9 @@
 """`antiphon deploy`: start Antiphon on Ray Serve, here or on a cluster."""
 
 import argparse
-import json
 import os
-from typing import Any
 
-from server.config import LOOPBACK_HOSTS, ServerConfig
+from server.config import LOOPBACK_HOSTS, ServerConfig, api_keys, further_setting
 from server.deploy.ray_config import RayConfig
 
 NAME = "antiphon"
@@ -41,14 +39,16 @@ def main(argv: list[str]) -> int:
     )
     for name in ("server", "engine"):
         text = f"{RayConfig.model_fields[name].description}; repeatable"
-        parser.add_argument(f"--{name}", action="append", default=[], metavar="FIELD=VALUE", help=text)
+        parser.add_argument(
+            f"--{name}", type=further_setting, action="append", default=[], metavar="FIELD=JSON", help=text
+        )
     parser.add_argument("--dry-run", action="store_true", help="print the settings as JSON and start nothing")
     options = parser.parse_args(argv)
     given = {n: v for n in RayConfig.model_fields if n not in _BY_HAND and (v := getattr(options, n)) is not None}
-    keys = options.api_key or [k for k in os.environ.get("ANTIPHON_API_KEYS", "").split(",") if k]
+    keys = api_keys(options.api_key)
     if options.host not in LOOPBACK_HOSTS and not keys:
         parser.error(f"expected an --api-key to listen on {options.host}")
-    further = {"server": _fields(options.server), "engine": _fields(options.engine)}
+    further = {"server": dict(options.server), "engine": dict(options.engine)}
     try:
         config = RayConfig.model_validate(given | further | {"api_keys": keys})
         config.server_config()
@@ -58,18 +58,6 @@ def main(argv: list[str]) -> int:
         print(config.model_dump_json(exclude_unset=True, exclude={"api_keys"}))
         return 0
     return _run(config, options.host, options.port)
-
-
-def _fields(pairs: list[str]) -> dict[str, Any]:
-    """`["slots=8"]` -> `{"slots": 8}`; a value is JSON, or else a string."""
-    fields: dict[str, Any] = {}
-    for pair in pairs:
-        name, _, text = pair.partition("=")
-        try:
-            fields[name] = json.loads(text)
-        except json.JSONDecodeError:
-            fields[name] = text
-    return fields
 
 
 def _run(config: RayConfig, host: str, port: int) -> int:
