@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from server.config import ServerConfig
+from server.engine.inboxes import Inboxes
 from server.engine.messages import (
     SPOKEN_HZ,
     AudioDelta,
@@ -49,7 +50,7 @@ class InstantEngine:
     def __init__(self) -> None:
         self.heard: dict[str, list[list[tuple[float, int]]]] = defaultdict(lambda: [[]])
         """For each session and turn, when audio came and how many bytes of the turn there were then."""
-        self._inboxes: dict[str, asyncio.Queue[Event | None]] = {}
+        self._inboxes = Inboxes()
         self._answers: dict[str, asyncio.Task[None]] = {}
         self._waiting: dict[str, list[Command]] = {}
         """What a provisional end of a turn has brought: an answer that nobody may hear yet is not on its way."""
@@ -79,36 +80,31 @@ class InstantEngine:
                 self._waiting.pop(session_id, None)
             case CommitTurn(item_id=item_id):
                 self.heard[session_id].append([])
-                self._say(TranscriptDone(session_id, item_id, "", 0, 0))
+                self._inboxes.put(TranscriptDone(session_id, item_id, "", 0, 0))
             case Respond():
                 self._answers[session_id] = asyncio.create_task(self._answer(command))
             case OpenSession():
-                self._inboxes[session_id] = asyncio.Queue()
+                self._inboxes.open(session_id)
             case CloseSession() | Cancel():
                 answer = self._answers.pop(session_id, None)
                 if answer is not None:
                     answer.cancel()
                 if isinstance(command, CloseSession):
-                    self._inboxes.pop(session_id).put_nowait(None)
+                    self._inboxes.close(session_id)
             case _:
                 pass
 
-    async def subscribe(self, session_id: str) -> AsyncIterator[Event]:
-        inbox = self._inboxes[session_id]
-        while (event := await inbox.get()) is not None:
-            yield event
-
-    def _say(self, event: Event) -> None:
-        self._inboxes[event.session_id].put_nowait(event)
+    def subscribe(self, session_id: str) -> AsyncIterator[Event]:
+        return self._inboxes.events(session_id)
 
     async def _answer(self, request: Respond) -> None:
         session_id, response_id = request.session_id, request.response_id
-        self._say(TextDelta(session_id, response_id, "Here."))
+        self._inboxes.put(TextDelta(session_id, response_id, "Here."))
         for number in range(ANSWER_CHUNKS):
             if number:
                 await asyncio.sleep(CHUNK_MS / 1000)
-            self._say(AudioDelta(session_id, response_id, STAMP.pack(time.perf_counter()) + _SILENCE))
-        self._say(ResponseDone(session_id, response_id, "completed"))
+            self._inboxes.put(AudioDelta(session_id, response_id, STAMP.pack(time.perf_counter()) + _SILENCE))
+        self._inboxes.put(ResponseDone(session_id, response_id, "completed"))
 
 
 def resident_bytes() -> int:

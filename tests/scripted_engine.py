@@ -7,6 +7,7 @@ speak for the engine itself with `say`, hold answers back, or let the engine die
 import asyncio
 from collections.abc import AsyncIterator
 
+from server.engine.inboxes import Inboxes
 from server.engine.messages import (
     SPOKEN_HZ,
     AudioDelta,
@@ -17,7 +18,6 @@ from server.engine.messages import (
     OpenSession,
     Respond,
     ResponseDone,
-    SessionFailed,
     TextDelta,
     TranscriptDelta,
     TranscriptDone,
@@ -36,7 +36,7 @@ class ScriptedEngine:
         self.commands: list[Command] = []
         self.session_closed = asyncio.Event()
         self._hold_answers = hold_answers
-        self._inboxes: dict[str, asyncio.Queue[Event | None]] = {}
+        self._inboxes = Inboxes()
         self._alive = False
 
     async def start(self) -> None:
@@ -56,9 +56,9 @@ class ScriptedEngine:
         session_id = command.session_id
         match command:
             case OpenSession():
-                self._inboxes[session_id] = asyncio.Queue()
+                self._inboxes.open(session_id)
             case CloseSession():
-                self._inboxes.pop(session_id).put_nowait(None)
+                self._inboxes.close(session_id)
                 self.session_closed.set()
             case CommitTurn(item_id=item_id):
                 self.say(TranscriptDelta(session_id, item_id, HEARD))
@@ -68,21 +68,17 @@ class ScriptedEngine:
             case _:
                 pass
 
-    async def subscribe(self, session_id: str) -> AsyncIterator[Event]:
-        inbox = self._inboxes[session_id]
-        while (event := await inbox.get()) is not None:
-            yield event
+    def subscribe(self, session_id: str) -> AsyncIterator[Event]:
+        return self._inboxes.events(session_id)
 
     def say(self, event: Event) -> None:
         """Speak for the engine."""
-        self._inboxes[event.session_id].put_nowait(event)
+        self._inboxes.put(event)
 
     def die(self) -> None:
         """End as a lost process ends: every session hears of it, and no further command is taken."""
         self._alive = False
-        for session_id, inbox in self._inboxes.items():
-            inbox.put_nowait(SessionFailed(session_id, "the scripted engine has died", "engine_unavailable"))
-            inbox.put_nowait(None)
+        self._inboxes.fail("the scripted engine has died")
 
     def _answer(self, request: Respond) -> None:
         session_id, response_id = request.session_id, request.response_id

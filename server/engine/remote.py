@@ -13,7 +13,8 @@ from pathlib import Path
 
 from server.engine import worker
 from server.engine.engine_config import EngineConfig
-from server.engine.messages import CloseSession, Command, Event, OpenSession, SessionFailed
+from server.engine.inboxes import Inboxes
+from server.engine.messages import CloseSession, Command, Event, OpenSession
 from server.errors import EngineUnavailable
 
 _log = logging.getLogger("antiphon.engine")
@@ -26,7 +27,7 @@ class RemoteEngine:
     def __init__(self, model_dir: Path, config: EngineConfig, threads: int) -> None:
         self._model_dir, self._config, self._threads = model_dir, config, threads
         self._outbox: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
-        self._inboxes: dict[str, asyncio.Queue[Event | None]] = {}
+        self._inboxes = Inboxes()
         self._pipe: Connection | None = None
         self._process: multiprocessing.process.BaseProcess | None = None
         self._alive = False
@@ -69,17 +70,13 @@ class RemoteEngine:
         if not self._alive:
             raise EngineUnavailable("the engine's process has ended")
         if isinstance(command, OpenSession):
-            self._inboxes[command.session_id] = asyncio.Queue()
+            self._inboxes.open(command.session_id)
         self._outbox.put(command)
         if isinstance(command, CloseSession):
-            inbox = self._inboxes.pop(command.session_id, None)
-            if inbox is not None:
-                inbox.put_nowait(None)
+            self._inboxes.close(command.session_id)
 
-    async def subscribe(self, session_id: str) -> AsyncIterator[Event]:
-        inbox = self._inboxes[session_id]
-        while (event := await inbox.get()) is not None:
-            yield event
+    def subscribe(self, session_id: str) -> AsyncIterator[Event]:
+        return self._inboxes.events(session_id)
 
     def _write(self, pipe: Connection) -> None:
         while (command := self._outbox.get()) is not None:
@@ -99,12 +96,8 @@ class RemoteEngine:
 
     def _dispatch(self, events: list[Event]) -> None:
         for event in events:
-            inbox = self._inboxes.get(event.session_id)
-            if inbox is not None:
-                inbox.put_nowait(event)
+            self._inboxes.put(event)
 
     def _died(self) -> None:
         self._alive = False
-        for session_id, inbox in self._inboxes.items():
-            inbox.put_nowait(SessionFailed(session_id, "the engine's process has ended", "engine_unavailable"))
-            inbox.put_nowait(None)
+        self._inboxes.fail("the engine's process has ended")
