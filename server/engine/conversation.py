@@ -159,6 +159,5 @@ class Answer:
     """The text of a function call, where the model chose to make one."""
     text_ids: list[int] = field(default_factory=list)
     text_sent: str = ""
-    codes: list[int] = field(default_factory=list)
     output_tokens: int = 0
     timings_ms: dict[str, float] = field(default_factory=dict)

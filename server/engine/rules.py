@@ -11,15 +11,13 @@ class TextRule:
         self._end = layout.control("<end>")
         self._text = layout.text
         self._left = UNLIMITED if max_tokens is None else max_tokens
-        self.complete = False
 
     def allowed(self) -> Allowed:
         return Allowed(0, self._text, (self._end,), run=self._left)
 
     def accept(self, token: int) -> bool:
         self._left -= 1
-        self.complete = token == self._end
-        return self.complete or self._left == 0
+        return token == self._end or self._left == 0
 
 
 class SpeechRule:
@@ -32,7 +30,6 @@ class SpeechRule:
         self._text, self._speech = layout.text, (layout.spoken_start, layout.size)
         self._order = Interleaver()
         self._left = UNLIMITED if max_tokens is None else max_tokens
-        self.complete = False
 
     def allowed(self) -> Allowed:
         if self._order.text_ended:
@@ -48,11 +45,9 @@ class SpeechRule:
         self._left -= 1
         if self._script and self._order.kind == "text":
             del self._script[0]
-        if token == self._end:
-            self.complete = True
-        else:
+        if token != self._end:
             self._order.advance(text_ended=token == self._text_end)
-        return self.complete or self._left == 0
+        return token == self._end or self._left == 0
 
 
 class ChoiceRule:

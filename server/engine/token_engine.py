@@ -5,7 +5,6 @@ It knows which ids may come next, from the rule it was given; it knows nothing a
 """
 
 from collections.abc import Iterable
-from collections.abc import Sequence as Ids
 
 import torch
 
@@ -13,60 +12,23 @@ from model.cached_transformer import CachedTransformer, KVCache
 from model.layout import TokenLayout
 from model.transformer import SpeechTransformer
 from server.engine.engine_config import EngineConfig
-from server.engine.token_interface import Allowed, Rule, Sampled, Sampling, TokenSequence, TurnOpinion
-from server.errors import EngineFull, SequenceTooLong
+from server.engine.token_interface import Allowed, Rule, Sampled, Sampling, Sequences, TokenSequence, TurnOpinion
 
 
-class TorchTokenEngine:
+class TorchTokenEngine(Sequences):
     """See the module, and `TokenEngine` for the verbs. Not thread-safe: one thread calls everything."""
 
     def __init__(self, transformer: SpeechTransformer, layout: TokenLayout, config: EngineConfig) -> None:
-        self.config, self.layout = config, layout
+        super().__init__(layout, config)
         self._net = CachedTransformer(transformer)
         self._cache = KVCache(transformer.config, config.slots, config.length)
-        self._free = list(range(config.slots))
-        self._open: list[TokenSequence] = []
         head = self._net.head
         self._turn_direction = head[layout.control("<end>")] - head[layout.control("<listen>")]
-
-    def open(self) -> TokenSequence:
-        """A new, empty sequence. Raises `EngineFull`."""
-        if not self._free:
-            raise EngineFull(f"all {self.config.slots} sequences of this engine are in use")
-        sequence = TokenSequence(self._free.pop())
-        self._open.append(sequence)
-        return sequence
-
-    def append(self, sequence: TokenSequence, tokens: Ids[int]) -> None:
-        """Add tokens; the next steps prefill them. Raises `SequenceTooLong`, and then adds nothing."""
-        if len(sequence.tokens) + len(tokens) + self.config.prefill_tokens > self.config.length:
-            raise SequenceTooLong(f"expected at most {self.config.length - self.config.prefill_tokens} tokens")
-        sequence.tokens.extend(tokens)
 
     def generate(self, sequence: TokenSequence, rule: Rule, sampling: Sampling) -> None:
         """Generate from the next step on, until `rule` says it was the last token, or `stop`."""
         sequence.rule, sequence.sampling = rule, sampling
         sequence.random = torch.Generator().manual_seed(sampling.seed)
-
-    def stop(self, sequence: TokenSequence) -> None:
-        """Stop generating; the tokens so far stay."""
-        sequence.rule = None
-
-    def rewind(self, sequence: TokenSequence, length: int) -> None:
-        """Forget all tokens from `length` on. What was in the cache before stays there."""
-        sequence.rule = None
-        del sequence.tokens[length:]
-        sequence.cached = min(sequence.cached, length)
-
-    def close(self, sequence: TokenSequence) -> None:
-        """Give the slot back."""
-        self._open.remove(sequence)
-        self._free.append(sequence.slot)
-
-    def clear(self) -> None:
-        """Close every sequence, whatever state it is in."""
-        self._open.clear()
-        self._free = list(range(self.config.slots))
 
     @property
     def has_work(self) -> bool:
@@ -108,15 +70,6 @@ class TorchTokenEngine:
             for i, token in zip(chosen, self._sample(newest[chosen], [rows[i] for i in chosen], allowed), strict=True):
                 outputs.append(self._accept(rows[i], token))
         return outputs
-
-    def _accept(self, sequence: TokenSequence, token: int) -> Sampled:
-        """Add a sampled token to its sequence."""
-        assert sequence.rule is not None
-        sequence.tokens.append(token)
-        last = sequence.rule.accept(token)
-        if last or len(sequence.tokens) + self.config.prefill_tokens >= self.config.length:
-            sequence.rule, last = None, True
-        return Sampled(sequence, token, last)
 
     def _sample(self, hidden: torch.Tensor, sequences: list[TokenSequence], allowed: Allowed) -> list[int]:
         """One of the allowed ids for each row of hidden states [B, C]."""

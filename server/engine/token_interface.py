@@ -1,4 +1,5 @@
-"""What a token engine is: four verbs over token sequences (append, generate, rewind, close) and `step`.
+"""What a token engine is: four verbs over token sequences (append, generate, rewind, close) and `step`; and what any
+engine keeps of its sequences.
 
 Two engines implement it, `token_engine.py` on torch and `vllm_engine.py` on vLLM; `tests/test_conformance.py` runs
 against both. Imports neither.
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from model.layout import TokenLayout
 from server.engine.engine_config import EngineConfig
+from server.errors import EngineFull, SequenceTooLong
 
 if TYPE_CHECKING:
     import torch
@@ -129,3 +131,53 @@ class TokenEngine(Protocol):
         Raises `EngineRestarted` where the engine died and starts anew: every sequence keeps its tokens and its rule,
         and the steps after go on with them. Raises `EngineUnavailable` where it cannot start anew.
         """
+
+
+class Sequences:
+    """What every token engine keeps of its sequences: which there are, their tokens, and the limits of both.
+
+    An engine adds what it does with them.
+    """
+
+    def __init__(self, layout: TokenLayout, config: EngineConfig) -> None:
+        self.layout, self.config = layout, config
+        self._free = list(range(config.slots))
+        self._open: list[TokenSequence] = []
+
+    def open(self) -> TokenSequence:
+        if not self._free:
+            raise EngineFull(f"all {self.config.slots} sequences of this engine are in use")
+        sequence = TokenSequence(self._free.pop())
+        self._open.append(sequence)
+        return sequence
+
+    def append(self, sequence: TokenSequence, tokens: Ids[int]) -> None:
+        if len(sequence.tokens) + len(tokens) + self.config.prefill_tokens > self.config.length:
+            raise SequenceTooLong(f"expected at most {self.config.length - self.config.prefill_tokens} tokens")
+        sequence.tokens.extend(tokens)
+
+    def stop(self, sequence: TokenSequence) -> None:
+        sequence.rule = None
+
+    def rewind(self, sequence: TokenSequence, length: int) -> None:
+        """What was read before `length` stays read."""
+        sequence.rule = None
+        del sequence.tokens[length:]
+        sequence.cached = min(sequence.cached, length)
+
+    def close(self, sequence: TokenSequence) -> None:
+        self._open.remove(sequence)
+        self._free.append(sequence.slot)
+
+    def clear(self) -> None:
+        for sequence in list(self._open):
+            self.close(sequence)
+
+    def _accept(self, sequence: TokenSequence, token: int) -> Sampled:
+        """Add a sampled token to its sequence, which ends by its rule or where there is no more room."""
+        assert sequence.rule is not None
+        sequence.tokens.append(token)
+        last = sequence.rule.accept(token)
+        if last or len(sequence.tokens) + self.config.prefill_tokens >= self.config.length:
+            sequence.rule, last = None, True
+        return Sampled(sequence, token, last)

@@ -35,8 +35,8 @@ from typing import Any
 from model.checkpoint import transformer_config
 from model.layout import TokenLayout
 from server.engine.engine_config import EngineConfig
-from server.engine.token_interface import Allowed, Rule, Sampled, Sampling, TokenSequence, TurnOpinion
-from server.errors import EngineFull, EngineRestarted, EngineUnavailable, SequenceTooLong, VllmMissing
+from server.engine.token_interface import Allowed, Rule, Sampled, Sampling, Sequences, TokenSequence, TurnOpinion
+from server.errors import EngineRestarted, EngineUnavailable, VllmMissing
 
 _log = logging.getLogger("antiphon.engine")
 _WAIT_S = 0.002  # how long a step waits for vLLM: new commands wait as long
@@ -76,14 +76,12 @@ class Arrival:
     error: Exception | None = None
 
 
-class VllmTokenEngine:
+class VllmTokenEngine(Sequences):
     """See the module, and `TokenEngine` for the verbs. Not thread-safe: one thread calls everything."""
 
     def __init__(self, model_dir: Path, layout: TokenLayout, config: EngineConfig, threads: int = 1) -> None:
         """Returns when vLLM is ready. Raises `VllmMissing`, `EngineUnavailable` and `CheckpointError`."""
-        self.config, self.layout = config, layout
-        self._free = list(range(config.slots))
-        self._open: list[TokenSequence] = []
+        super().__init__(layout, config)
         self._requests: dict[int, Request] = {}
         self._numbers: dict[int, int] = {}  # slot -> number of its request
         self._newest = 0
@@ -93,19 +91,10 @@ class VllmTokenEngine:
 
     # --- verbs -----------------------------------------------------------------------------------------------------
 
-    def open(self) -> TokenSequence:
-        if not self._free:
-            raise EngineFull(f"all {self.config.slots} sequences of this engine are in use")
-        sequence = TokenSequence(self._free.pop())
-        self._open.append(sequence)
-        return sequence
-
     def append(self, sequence: TokenSequence, tokens: Ids[int]) -> None:
-        if len(sequence.tokens) + len(tokens) + self.config.prefill_tokens > self.config.length:
-            raise SequenceTooLong(f"expected at most {self.config.length - self.config.prefill_tokens} tokens")
+        super().append(sequence, tokens)
         if sequence.rule is not None:
             self._abandon(sequence)
-        sequence.tokens.extend(tokens)
 
     def generate(self, sequence: TokenSequence, rule: Rule, sampling: Sampling) -> None:
         self._abandon(sequence)
@@ -114,22 +103,15 @@ class VllmTokenEngine:
     def stop(self, sequence: TokenSequence) -> None:
         if sequence.rule is not None:
             self._abandon(sequence)
-        sequence.rule = None
+        super().stop(sequence)
 
     def rewind(self, sequence: TokenSequence, length: int) -> None:
         self._abandon(sequence)
-        sequence.rule = None
-        del sequence.tokens[length:]
-        sequence.cached = min(sequence.cached, length)
+        super().rewind(sequence, length)
 
     def close(self, sequence: TokenSequence) -> None:
         self._abandon(sequence)
-        self._open.remove(sequence)
-        self._free.append(sequence.slot)
-
-    def clear(self) -> None:
-        for sequence in list(self._open):
-            self.close(sequence)
+        super().close(sequence)
 
     def shut_down(self) -> None:
         """End vLLM's processes."""
@@ -170,7 +152,7 @@ class VllmTokenEngine:
         """Ask for what is next; tokens without an alternative need nobody asked."""
         outputs: list[Sampled | TurnOpinion] = []
         while sequence.rule is not None and (token := sequence.rule.allowed().only) is not None:
-            outputs.append(self._sampled(sequence, token))
+            outputs.append(self._accept(sequence, token))
         if sequence.rule is not None or not outputs:
             self._ask(sequence)
         return outputs
@@ -212,21 +194,13 @@ class VllmTokenEngine:
             if arrival.finished and not arrival.tokens:
                 raise RuntimeError(f"vLLM ended request {arrival.number} without a token")
             for token in arrival.tokens:
-                outputs.append(self._sampled(sequence, token))
+                outputs.append(self._accept(sequence, token))
                 sequence.cached = len(sequence.tokens) - 1
         elif arrival.turn_logit is not None:
             outputs.append(TurnOpinion(sequence, 1 / (1 + exp(-arrival.turn_logit)), request.prompt_tokens))
         if arrival.finished or (request.allowed is not None and sequence.rule is None):
             self._abandon(sequence)
         return outputs
-
-    def _sampled(self, sequence: TokenSequence, token: int) -> Sampled:
-        assert sequence.rule is not None
-        sequence.tokens.append(token)
-        last = sequence.rule.accept(token)
-        if last or len(sequence.tokens) + self.config.prefill_tokens >= self.config.length:
-            sequence.rule, last = None, True
-        return Sampled(sequence, token, last)
 
     def _restart(self) -> None:
         """vLLM died: whatever it did is to be done again, once it is there again."""
