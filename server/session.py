@@ -30,7 +30,6 @@ from server.engine.messages import (
     DeleteItem,
     DropTurn,
     Event,
-    Function,
     Hear,
     Respond,
     ResponseBegun,
@@ -46,7 +45,7 @@ from server.engine.messages import (
     TurnProbability,
 )
 from server.errors import AntiphonError, ClientError, wire_error
-from server.functions import calls, functions
+from server.functions import calls
 from server.ids import new_id
 from server.input_audio import BYTES_PER_MS, InputAudio
 from server.items import Item, Items
@@ -59,6 +58,7 @@ from server.session_config import (
     ServerVad,
     SessionConfig,
     Tools,
+    declared,
     updated,
 )
 from server.turn_detection import SpeechPaused, SpeechResumed, SpeechStarted, SpeechStopped, TurnChange
@@ -261,8 +261,6 @@ class Session:
                 "invalid_value",
                 "session.type",
             )
-        if config.tools != self.config.tools:
-            _functions(config.tools, "session.tools")
         self._input.configure(config.audio.input)
         old, self.config = self.config, config
         self._instruct(old)
@@ -647,16 +645,11 @@ def _system_text(instructions: str, tools: Tools) -> str:
     return system_text(instructions, [Tool.from_schema(t.name, t.description, t.parameters) for t in functions])
 
 
-def _functions(tools: Tools, param: str) -> tuple[Function, ...]:
-    """The function tools among `tools`. Raises `ClientError`."""
-    return functions([(t.name, t.parameters) for t in tools if isinstance(t, FunctionTool)], param)
-
-
 def _calls(choice: str | ChosenTool, tools: Tools, param: str) -> Calls | None:
     """What `tool_choice` allows of `tools`. Raises `ClientError`."""
     if isinstance(choice, ChosenTool):
-        return calls("required", _functions(tools, param), choice.name)
-    return calls(choice, _functions(tools, param))
+        return calls("required", declared(tools, param), choice.name)
+    return calls(choice, declared(tools, param))
 
 
 def _truncation(session_id: str, config: SessionConfig) -> SetTruncation:

@@ -16,7 +16,9 @@ from pydantic import (
     model_validator,
 )
 
+from server.engine.messages import Function
 from server.errors import ClientError
+from server.functions import functions
 
 DEFAULT_INSTRUCTIONS = ""
 
@@ -222,7 +224,14 @@ def updated(config: SessionConfig, patch: Any) -> SessionConfig:
         if name in patch:
             old[name] = None
     merged: SessionConfig = parse(SessionConfig, _merged(old, patch), "session")
+    if merged.tools != config.tools:
+        declared(merged.tools, "session.tools")
     return merged
+
+
+def declared(tools: Tools, param: str) -> tuple[Function, ...]:
+    """The function tools among `tools`. Raises `ClientError` for a schema that cannot be."""
+    return functions([(t.name, t.parameters) for t in tools if isinstance(t, FunctionTool)], param)
 
 
 _adapters: dict[type[Any], TypeAdapter[Any]] = {}  # making one costs more than checking a chunk of audio

@@ -168,6 +168,9 @@ async def test_a_client_secret_carries_its_session() -> None:
         assert made.session.instructions == "Be kind."  # type: ignore[union-attr]
         with pytest.raises(openai.BadRequestError):
             await client.realtime.client_secrets.create(session={"type": "realtime", "output_modalities": ["smell"]})  # type: ignore[typeddict-item,list-item]
+        no_schema = {"type": "function", "name": "fly", "parameters": {"type": "banana"}}
+        with pytest.raises(openai.BadRequestError, match="JSON schema"):
+            await client.realtime.client_secrets.create(session={"type": "realtime", "tools": [no_schema]})  # type: ignore[typeddict-item,list-item]
 
 
 def test_client_secrets_expire_and_open_nothing_else() -> None:
