@@ -4,6 +4,8 @@ Audio comes in at the engine's rate. Turn detection by voice activity lives here
 conversation is the session's business. No I/O, no torch.
 """
 
+import math
+
 import numpy as np
 
 from server import audio
@@ -116,7 +118,8 @@ class InputAudio:
         return b""
 
     def _measure(self, samples: Samples) -> None:
-        level = float(np.sqrt(np.square(samples, dtype=np.float32).mean())) if len(samples) else 0.0
+        values = samples.astype(np.float32)
+        level = math.sqrt(float(values @ values) / max(1, len(values)))
         self._loudest = max(self._loudest, level)
         if level > _QUIET_SHARE * self._loudest:
             self._low_since_ms = None
