@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.packed import PackedLinear
 from model.transformer import SpeechTransformer, TransformerConfig
 
 
@@ -45,11 +46,11 @@ class CachedTransformer:
             gates = torch.cat([mlp["gate_proj"].weight, mlp["up_proj"].weight])
             self._layers.append(
                 (
-                    (torch.cat(projections) * layer.input_layernorm.weight).T.contiguous(),
+                    PackedLinear(torch.cat(projections) * layer.input_layernorm.weight),
                     torch.cat(norms),
-                    attention.o_proj.weight.T.contiguous(),
-                    (gates * layer.post_attention_layernorm.weight).T.contiguous(),
-                    mlp["down_proj"].weight.T.contiguous(),
+                    PackedLinear(attention.o_proj.weight),
+                    PackedLinear(gates * layer.post_attention_layernorm.weight),
+                    PackedLinear(mlp["down_proj"].weight),
                 )
             )
 
@@ -79,8 +80,8 @@ class CachedTransformer:
         queries = torch.zeros(range_rows, heads, width, size)
         rows = slots[:, None]
         x = F.embedding(tokens, self.embeddings)
-        for i, (qkv_weight, norm, o_weight, gate_up_weight, down_weight) in enumerate(self._layers):
-            qkv = (_unit(x, eps) @ qkv_weight).view(batch, width, heads + 2 * kv_heads, size)
+        for i, (to_qkv, norm, to_out, to_gate_up, to_down) in enumerate(self._layers):
+            qkv = to_qkv(_unit(x, eps)).view(batch, width, heads + 2 * kv_heads, size)
             qk = _unit(qkv[:, :, : heads + kv_heads], eps) * norm
             half = size // 2
             qk = qk * cos + torch.cat([-qk[..., half:], qk[..., :half]], -1) * sin  # [B, T, H + KV, D]
@@ -90,7 +91,7 @@ class CachedTransformer:
             here = slice(first, last + 1) if dense else slots
             keys, values = cache.keys[i][here, :, :total], cache.values[i][here, :, :total]
             seen = F.scaled_dot_product_attention(queries, keys, values, mask, enable_gqa=True)  # [R, H, T, D]
-            x = x + seen[inside].transpose(1, 2).flatten(2) @ o_weight
-            gate, up = (_unit(x, eps) @ gate_up_weight).chunk(2, -1)
-            x = x + (F.silu(gate) * up) @ down_weight
+            x = x + to_out(seen[inside].transpose(1, 2).flatten(2))
+            gate, up = to_gate_up(_unit(x, eps)).chunk(2, -1)
+            x = x + to_down(F.silu(gate) * up)
         return _unit(x, eps) * self._final

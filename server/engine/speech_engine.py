@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from model.checkpoint import SpeechModel
+from model.packed import pack
 from server.engine.call_rule import CallGrammar
 from server.engine.conversation import Answer, Conversation, Item
 from server.engine.ear import Ear, hear
@@ -137,6 +138,8 @@ class SpeechEngine:
     ) -> None:
         """`tokens`: the token engine to use; None: one on torch with the model's own Transformer."""
         self.model, self.config, self.clock, self.limit = model, config, clock, config.answer_tokens
+        pack(model.tokenizer)
+        pack(model.detokenizer)
         self.tokens: TokenEngine = tokens or TorchTokenEngine(model.transformer, model.layout, config)
         self._calls = CallGrammar(model.text, model.layout)
         self._scheduler = Scheduler()
