@@ -30,7 +30,7 @@ class PackedLinear(nn.Module):
 
 
 def pack(network: nn.Module) -> None:
-    """Replace every linear layer in `network`, in place. It is for inference only then, but keeps its weights' names."""
+    """Replace every linear layer in `network`, in place: for inference only, with the same names of weights."""
     for name, layer in list(network.named_children()):
         if isinstance(layer, nn.Linear):
             packed = PackedLinear(layer.weight, layer.bias)

@@ -34,9 +34,10 @@ from server.engine.speech_engine import SpeechEngine
 CONFIG = EngineConfig(slots=3, length=1024)
 
 
-@pytest.fixture
-def engine(tiny: SpeechModel) -> SpeechEngine:
+@pytest.fixture(params=[1, 8], ids=["every code is read as it is heard", "codes are read by eights"])
+def engine(request: pytest.FixtureRequest, tiny: SpeechModel) -> SpeechEngine:
     made = SpeechEngine(tiny, CONFIG)
+    made.tokens.worth_reading = request.param
     made.receive(OpenSession("a"))
     return made
 
@@ -170,12 +171,12 @@ def test_a_turn_spoken_while_an_answer_goes_on_is_answered_after_it(engine: Spee
         engine.step()
     engine.receive(Hear("a", _noise(400)))
     engine.receive(CommitTurn("a", "q2"))
-    engine.receive(Hear("a", _noise(200)))
+    engine.receive(Hear("a", _noise(400)))
     engine.receive(Respond("a", "r2", "a2", max_tokens=20))
     events = _run(engine)
     assert [e.response_id for e in events if isinstance(e, ResponseDone)] == ["r1", "r2"]
     items = {i.item_id: sum(engine.model.layout.is_heard(t) for t in i.tokens) for i in _items(engine)}
-    assert items == {"q": 0, "a1": 0, "q2": 10 + DELAY_TOKENS, "a2": 0, "": 5}
+    assert items == {"q": 0, "a1": 0, "q2": 10 + DELAY_TOKENS, "a2": 0, "": 10}
 
 
 def test_instructions_of_one_answer_hold_for_it_alone(engine: SpeechEngine) -> None:

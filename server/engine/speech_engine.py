@@ -352,6 +352,8 @@ class SpeechEngine:
         """Move waiting codes into the conversation, where the next step reads them."""
         if not session.waiting_codes or session.generating:
             return
+        if session.commit_as is None and len(session.waiting_codes) < self.tokens.worth_reading:
+            return
         if session.asked and session.turn is None and session.commit_as is None:
             return  # a new turn: the answer to the one before has its place first
         if session.turn is None:

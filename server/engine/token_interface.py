@@ -99,6 +99,8 @@ class TokenEngine(Protocol):
 
     config: EngineConfig
     layout: TokenLayout
+    worth_reading: int
+    """How many heard tokens are worth a step while nobody waits for what comes after them."""
 
     def open(self) -> TokenSequence:
         """A new, empty sequence. Raises `EngineFull`."""
@@ -138,6 +140,8 @@ class Sequences:
 
     An engine adds what it does with them.
     """
+
+    worth_reading = 1
 
     def __init__(self, layout: TokenLayout, config: EngineConfig) -> None:
         self.layout, self.config = layout, config

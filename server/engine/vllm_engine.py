@@ -79,6 +79,9 @@ class Arrival:
 class VllmTokenEngine(Sequences):
     """See the module, and `TokenEngine` for the verbs. Not thread-safe: one thread calls everything."""
 
+    # A request costs what many tokens do, and reads its newest cache block again: 320 ms of sound are read at once.
+    worth_reading = 8
+
     def __init__(self, model_dir: Path, layout: TokenLayout, config: EngineConfig, threads: int = 1) -> None:
         """Returns when vLLM is ready. Raises `VllmMissing`, `EngineUnavailable` and `CheckpointError`."""
         super().__init__(layout, config)
