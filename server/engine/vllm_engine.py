@@ -21,6 +21,7 @@ import gc
 import logging
 import os
 import queue
+import shutil
 import tempfile
 import threading
 import time
@@ -48,7 +49,7 @@ _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "HF_HUB_OFFLINE": "1",
-    # On the CPU: no thread is bound to a core that others use too, and nothing is compiled while somebody waits.
+    # On the CPU: no thread is bound to a core that others use too.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_WAIT_POLICY": "PASSIVE",
 }
@@ -368,7 +369,7 @@ def _arguments(folder: Path, config: EngineConfig) -> Any:
     if current_platform.is_cpu():
         blocks = config.slots * (-(-config.length // _CPU_BLOCK_TOKENS) + 1)
         ours |= {
-            "enforce_eager": True,
+            "enforce_eager": shutil.which("g++") is None,  # compiled steps take a third less
             "block_size": _CPU_BLOCK_TOKENS,
             "kv_cache_memory_bytes": blocks * _CPU_BLOCK_TOKENS * sizes.cache_bytes_per_token,
         }
