@@ -21,41 +21,32 @@ class WindowBatch:
     def __init__(self, network: VoiceActivityNetwork) -> None:
         self._network = network
         self._thread = ThreadPoolExecutor(1, "voice-activity")
-        self._busy = False
         self._waiting: list[tuple[NDArray[np.float32], NDArray[np.float32], asyncio.Future[_Result]]] = []
+        self._working: asyncio.Task[None] | None = None
 
     async def run(self, window: NDArray[np.float32], state: NDArray[np.float32]) -> _Result:
         """A session's window with context [576] and its state [2, 1, 128] -> probability and the next state."""
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[_Result] = loop.create_future()
+        result: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((window, state, result))
-        if not self._busy:
-            self._busy = True
-            loop.call_soon(self._next)
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
         return await result
 
-    def _next(self) -> None:
-        batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
-        self._busy = bool(batch)
-        if not batch:
-            return
-        windows, states, results = zip(*batch, strict=True)
-        inputs = np.stack(windows), np.concatenate(states, axis=1)
-        done = asyncio.get_running_loop().run_in_executor(self._thread, self._network, *inputs)
-        done.add_done_callback(lambda done: self._answer(done, results))
-
-    def _answer(
-        self,
-        done: "asyncio.Future[tuple[NDArray[np.float32], NDArray[np.float32]]]",
-        results: "tuple[asyncio.Future[_Result], ...]",
-    ) -> None:
-        if error := done.exception():
-            for result in results:
-                if not result.done():
-                    result.set_exception(error)
-        else:
-            probabilities, new = done.result()
+    async def _work(self) -> None:
+        """Until nobody waits."""
+        while self._waiting:
+            batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
+            windows, states, results = zip(*batch, strict=True)
+            inputs = np.stack(windows), np.concatenate(states, axis=1)
+            try:
+                probabilities, new = await asyncio.get_running_loop().run_in_executor(
+                    self._thread, self._network, *inputs
+                )
+            except Exception as error:  # noqa: BLE001 - each session whose window this was fails, no other
+                for result in results:
+                    if not result.done():
+                        result.set_exception(error)
+                continue
             for i, result in enumerate(results):
                 if not result.done():  # else its session has left
                     result.set_result((float(probabilities[i]), new[:, i : i + 1].copy()))
-        self._next()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,3 +85,20 @@ async def test_a_session_that_leaves_does_not_disturb_its_batch() -> None:
     gone.cancel()
     probability, _ = await stays
     assert probability == pytest.approx(_probabilities([SPEECH])[0], abs=1e-4)
+
+
+@pytest.mark.anyio
+async def test_a_network_that_fails_fails_those_who_asked_and_serves_the_next() -> None:
+    broken = True
+
+    class Network(VoiceActivityNetwork):
+        def __call__(self, windows: Any, states: Any) -> Any:
+            if broken:
+                raise RuntimeError("no")
+            return super().__call__(windows, states)
+
+    batch, window = WindowBatch(Network()), next(VoiceActivity().windows(SPEECH))
+    asked = [asyncio.create_task(batch.run(window, VoiceActivity().state)) for _ in range(3)]
+    assert [str(e) for e in await asyncio.gather(*asked, return_exceptions=True)] == ["no"] * 3
+    broken = False
+    assert 0 <= (await batch.run(window, VoiceActivity().state))[0] <= 1
