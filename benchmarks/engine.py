@@ -122,8 +122,6 @@ def transformer_steps(model: SpeechModel, speed: tuple[float, float], watch: Sto
 
 def audio_steps(model: SpeechModel, watch: Stopwatch) -> dict[str, dict[str, Any]]:
     """Tokenising 80 and 40 ms for several sessions at once, and detokenising 160 and 40; their states lie apart."""
-    pack(model.tokenizer)
-    pack(model.detokenizer)
 
     def batched(net: Callable[[torch.Tensor, State], tuple[torch.Tensor, State]], x: torch.Tensor, one: State) -> float:
         def work() -> None:
@@ -200,6 +198,8 @@ def steps(
     model: SpeechModel, speed: tuple[float, float], clock: Callable[[], float] = time.perf_counter, mixed: bool = False
 ) -> dict[str, Any]:
     """All tables, with what the sizes in them mean. `mixed`: each step follows one of every kind, as in the engine."""
+    pack(model.tokenizer)
+    pack(model.detokenizer)
     between = one_of_each(model) if mixed else lambda: None
     watch = Stopwatch(clock, between)
     found: dict[str, Any] = {"context": _CONTEXT, "long_context": _LONG_CONTEXT}

@@ -2,12 +2,16 @@
 
 For single precision torch multiplies with MKL, which does not know every processor: on AMD's oneDNN is twice as fast
 (237 against 105 gigaflops a core of an EPYC with Zen 5, 1024 x 1024), and it need not rearrange the weights each time.
-`torch.compile` uses the same two operators; they have no public name.
+`torch.compile` uses the same two operators. They have no public name: where they are missing, torch multiplies.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+_AVAILABLE = torch.backends.mkldnn.is_available() and all(
+    hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")
+)
 
 
 class PackedLinear(nn.Module):
@@ -16,7 +20,7 @@ class PackedLinear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         """Weight [out, in] and bias [out]."""
         super().__init__()
-        fits = torch.backends.mkldnn.is_available() and weight.device.type == "cpu" and weight.dtype == torch.float32
+        fits = _AVAILABLE and weight.device.type == "cpu" and weight.dtype == torch.float32
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach()) if fits else None
         self.weight = None if fits else weight
         self.bias = bias

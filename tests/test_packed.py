@@ -7,10 +7,11 @@ from torch import nn
 from model.packed import PackedLinear, pack
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["laid out", "as it is"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1), (2, 40)])
-def test_a_packed_layer_gives_what_the_layer_gave(shape: tuple[int, int], bias: bool) -> None:
-    layer, x = nn.Linear(48, 32, bias), torch.randn(*shape, 48)
+def test_a_packed_layer_gives_what_the_layer_gave(shape: tuple[int, int], bias: bool, dtype: torch.dtype) -> None:
+    layer, x = nn.Linear(48, 32, bias, dtype=dtype), torch.randn(*shape, 48, dtype=dtype)
     with torch.inference_mode():
         torch.testing.assert_close(PackedLinear(layer.weight, layer.bias)(x), layer(x))
 

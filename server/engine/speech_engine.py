@@ -82,7 +82,7 @@ class Session:
     ear: Ear
     turn: Item | None = None
     waiting_codes: list[int] = field(default_factory=list)
-    """Heard codes that wait until the answer that is being generated is over."""
+    """Heard codes that wait until enough are worth reading, or until the answer that is being generated is over."""
     commit_as: str | None = None
     pause: Pause | None = None
     """The newest turn was committed provisionally."""
@@ -136,7 +136,10 @@ class SpeechEngine:
         clock: Callable[[], float] = time.perf_counter,
         tokens: TokenEngine | None = None,
     ) -> None:
-        """`tokens`: the token engine to use; None: one on torch with the model's own Transformer."""
+        """`tokens`: the token engine to use; None: one on torch with the model's own Transformer.
+
+        The model's audio networks are packed: they cannot be trained any more.
+        """
         self.model, self.config, self.clock, self.limit = model, config, clock, config.answer_tokens
         pack(model.tokenizer)
         pack(model.detokenizer)
