@@ -303,7 +303,7 @@ def serve(app: FastAPI, config: ServerConfig) -> None:
     # What has been imported stays: a full collection need not walk through it, which stops every session for 60 ms.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 100)  # one of all that 200 sessions have stops them for 30 ms: seldom
+    gc.set_threshold(10_000, 20, 100)  # seldom, because one with 200 sessions takes 30 ms
     settings = uvicorn.Config(
         app,
         host=config.host,
