@@ -36,7 +36,7 @@ SUMMARY = {
     "failed": "turns whose response failed",
     "from_commit_ms": "commit -> first audible sample at the client; median, p90, p95, p99",
     "from_speech_ms": "end of the real speech -> first audible sample at the client; the same",
-    "barge_in_ms": "onset of speech -> last audio of the answer that it cuts; the same",
+    "barge_in_ms": "onset of speech over a sounding answer -> its last audio or `speech_started`, the later; the same",
     "refused_ms": "asking -> being told that there will be no answer; the same",
     "viability": "share of audio chunks that came before playback needed them",
     "premature": "answers that turn detection began in a pause and took back",

@@ -31,7 +31,7 @@ from clients.realtime import (
 _ANSWER_S = 3.0  # what the schedule allows for an answer before the next question
 _THINKING_S = (0.2, 1.0)
 # A person who interrupts begins so long after the end of their question, when the answer should be sounding.
-_INTERRUPTING_S = (0.9, 1.4)
+_INTERRUPTING_S = (0.5, 1.4)
 _PATIENCE_S = 15.0  # for answers that are still being given when everything has been said
 _SAMPLES_PER_MS = WIRE_HZ // 1000
 
@@ -87,6 +87,7 @@ class Talk:
         self._items: dict[str, int] = {}  # item that turn detection found -> question
         self._answers: dict[str, int] = {}  # response -> question
         self._pcm: dict[int, bytearray] = {}
+        self._told: set[int] = set()  # questions that turn detection has noticed the beginning of
 
     @property
     def complete(self) -> bool:
@@ -103,6 +104,8 @@ class Talk:
     def event(self, event: Event, now_s: float) -> None:
         """A server event came."""
         match event["type"]:
+            case "input_audio_buffer.speech_started":
+                self._noticed(self._question_at(now_s), now_s)
             case "input_audio_buffer.speech_stopped":
                 self._items[event["item_id"]] = self._question_at(self.started_s + event["audio_end_ms"] / 1000)
             case "input_audio_buffer.committed" if event["item_id"] in self._items:
@@ -126,10 +129,19 @@ class Talk:
     def _next_onset_s(self, question: int) -> float:
         return self.onsets_s[question + 1] if question + 1 < len(self.onsets_s) else float("inf")
 
+    def _noticed(self, question: int, now_s: float) -> None:
+        """Turn detection says that somebody speaks: the client silences what still sounds of the answer before."""
+        if question == 0 or question in self._told:
+            return
+        self._told.add(question)
+        turn, onset_s = self.turns[question - 1], self.onsets_s[question]
+        if (turn.playing_until_s or 0.0) > onset_s:
+            turn.barge_in_ms = max(turn.barge_in_ms or 0.0, 1000 * (now_s - onset_s))
+
     def _audio(self, question: int, data: bytes, now_s: float) -> None:
         turn, onset_s = self.turns[question], self._next_onset_s(question)
         if now_s > onset_s:
-            turn.barge_in_ms = 1000 * (now_s - onset_s)
+            turn.barge_in_ms = max(turn.barge_in_ms or 0.0, 1000 * (now_s - onset_s))
         turn.first_delta_s = turn.first_delta_s or now_s
         turn.arrivals.append((now_s, len(data)))
         self._pcm.setdefault(question, bytearray()).extend(data)
@@ -144,8 +156,6 @@ class Talk:
         turn.pcm = bytes(self._pcm.pop(question, b""))
         turn.usage = response.get("usage")
         turn.server_timings_ms = response.get("timings_ms") or {}
-        if now_s > onset_s:  # it was still being sent when the person began to speak
-            turn.barge_in_ms = turn.barge_in_ms or 0.0
         if turn.status == "failed":
             turn.errors.append((response.get("status_details") or {}).get("error") or {})
             turn.refused_ms = None if turn.committed_s is None else 1000 * (now_s - turn.committed_s)

@@ -80,7 +80,8 @@ class Turn:
     """Answers that turn detection began in a pause and took back when the person went on."""
     interrupted: bool = False
     barge_in_ms: float | None = None
-    """Of an answer that was being sent when the person spoke again: from that sound to the last audio that came."""
+    """Of an answer that was sounding when the person spoke again: from that sound to the last audio that came or, if
+    that is later, to the server's saying that somebody speaks, at which a client falls silent."""
     refused_ms: float | None = None
     """Of an answer that failed: from the commit to the server's saying so."""
     send_lags_ms: list[float] = field(default_factory=list)
@@ -105,7 +106,9 @@ class Turn:
     @property
     def playing_until_s(self) -> float | None:
         """When the answer has been played, if nothing cuts it."""
-        return self.arrivals[0][0] + len(self.pcm) / _BYTES_PER_MS / 1000 if self.arrivals else None
+        if not self.arrivals:
+            return None
+        return self.arrivals[0][0] + sum(size for _, size in self.arrivals) / _BYTES_PER_MS / 1000
 
     @property
     def playing_left_s(self) -> float:

@@ -74,9 +74,10 @@ class CachedTransformer:
         dense = last - first < 2 * batch
         inside = slots - first if dense else torch.arange(batch)
         range_rows = last - first + 1 if dense else batch
-        mask = torch.ones(range_rows, width, total, dtype=torch.bool)
-        mask[inside] = torch.arange(total) <= positions.unsqueeze(2)
-        mask = mask.unsqueeze(1)  # [R, 1, T, S]
+        # The query heads of one key head are further rows of the same product: its keys and values are read once.
+        later = torch.arange(total) > positions.repeat(1, heads // kv_heads).unsqueeze(2)
+        bias = torch.zeros(range_rows, 1, later.shape[1], total)  # [R, 1, H / KV * T, S]
+        bias[inside, 0] = torch.zeros(later.shape).masked_fill_(later, float("-inf"))
         queries = torch.zeros(range_rows, heads, width, size)
         rows = slots[:, None]
         x = F.embedding(tokens, self.embeddings)
@@ -90,7 +91,8 @@ class CachedTransformer:
             queries[inside] = qk[:, :, :heads].transpose(1, 2)
             here = slice(first, last + 1) if dense else slots
             keys, values = cache.keys[i][here, :, :total], cache.values[i][here, :, :total]
-            seen = F.scaled_dot_product_attention(queries, keys, values, mask, enable_gqa=True)  # [R, H, T, D]
+            seen = F.scaled_dot_product_attention(queries.view(range_rows, kv_heads, -1, size), keys, values, bias)
+            seen = seen.view(queries.shape)  # [R, H, T, D]
             x = x + to_out(seen[inside].transpose(1, 2).flatten(2))
             gate, up = to_gate_up(_unit(x, eps)).chunk(2, -1)
             x = x + to_down(F.silu(gate) * up)

@@ -51,6 +51,7 @@ _NORMAL, _POLICY, _FAILED, _RESTART, _OVERLOADED = 1000, 1008, 1011, 1012, 1013
 _TICK_S = 0.25
 _PAGE = Path(clients.__file__).parent / "browser" / "index.html"
 _FAREWELL_S = 1.0  # for the events that wait when a session fails
+_PIECE_SAMPLES = 2 * WINDOW_SAMPLES  # of one look at turn detection; frames are mostly shorter
 
 
 class Connection:
@@ -141,9 +142,9 @@ class Connection:
                 await self._detect(samples)
 
     async def _detect(self, samples: Samples) -> None:
-        """Window by window, so that a long frame neither merges turns nor keeps other sessions waiting."""
-        for first in range(0, len(samples), WINDOW_SAMPLES):
-            piece = samples[first : first + WINDOW_SAMPLES]
+        """Piece by piece, so that a long frame neither merges turns nor keeps other sessions waiting."""
+        for first in range(0, len(samples), _PIECE_SAMPLES):
+            piece = samples[first : first + _PIECE_SAMPLES]
             self._pass_on(self._session.hear(piece))
             for window in self._activity.windows(piece):
                 probability, self._activity.state = await self._windows.run(window, self._activity.state)

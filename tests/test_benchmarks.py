@@ -161,6 +161,24 @@ def test_barge_in_counts_from_the_onset_to_the_last_audio_that_came() -> None:
     assert second.barge_in_ms is None
 
 
+def test_an_answer_that_was_sent_ahead_sounds_until_the_client_is_told_that_somebody_speaks() -> None:
+    talk = Talk([Question(0, TONE), Question(1500, TONE), Question(4000, TONE)], 100.0)
+    _heard(talk, "a", 1000, 101.3)
+    _created(talk, "r", 101.3)
+    for _ in range(5):  # half a second of audio at once
+        _says(talk, "r", 101.4)
+    _done(talk, "r", "completed", 101.4)
+    for now_s in (101.65, 101.9):  # the second is a pause in the same question
+        talk.event(_event("input_audio_buffer.speech_started"), now_s)
+    _heard(talk, "b", 2500, 102.8)
+    _created(talk, "s", 102.8)
+    _says(talk, "s", 103.0)
+    _done(talk, "s", "completed", 103.0)
+    talk.event(_event("input_audio_buffer.speech_started"), 104.2)  # over silence
+    assert talk.turns[0].barge_in_ms == pytest.approx(150)
+    assert talk.turns[1].barge_in_ms is None
+
+
 def test_an_answer_in_a_pause_of_a_question_is_premature_and_not_the_answer() -> None:
     talk = Talk([Question(0, TONE), Question(9000, TONE)], 100.0)
     for item, status, at_s in (("a", "cancelled", 100.4), ("b", "completed", 100.7), ("c", "completed", 101.4)):
