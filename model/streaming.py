@@ -55,6 +55,46 @@ class ConvNeXtBlock(nn.Module):
         return x + (self.scale * y).transpose(1, 2), state
 
 
+class LocalAttention(nn.Module):
+    """Causal self-attention over the newest `window` steps, with a learnt bias for each distance.
+
+    The state holds the keys and values of the past [B, 2 C, window - 1]; those of silence since ever are zero.
+    """
+
+    def __init__(self, channels: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.channels, self.heads, self.window = channels, heads, window
+        self.norm = nn.LayerNorm(channels)
+        self.query = nn.Linear(channels, channels)
+        self.key_value = nn.Linear(channels, 2 * channels)
+        self.project = nn.Linear(channels, channels)
+        nn.init.zeros_(self.project.bias)
+        # Far less for what is long ago, to begin with; the last column is the present.
+        distance = torch.arange(window - 1, -1, -1.0)
+        self.bias = nn.Parameter(-distance * torch.logspace(-3, -0.5, heads, 2.0).unsqueeze(1))  # [heads, window]
+        self.scale = nn.Parameter(torch.full((channels,), 0.3))
+
+    def initial_state(self, batch: int) -> State:
+        return [torch.zeros(batch, 2 * self.channels, self.window - 1)]
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        steps, past = x.shape[2], self.window - 1
+        normed = self.norm(x.transpose(1, 2))  # [B, T, C]
+        new = self.key_value(normed).transpose(1, 2)
+        joined = torch.cat([state[0].to(new.dtype), new], dim=2)  # [B, 2 C, past + T]
+        key, value = (
+            joined.unflatten(1, (2, self.heads, -1)).transpose(3, 4).unbind(1)
+        )  # [B, heads, past + T, C / heads]
+        query = self.query(normed).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        # Step t sees positions t to t + past of `joined`.
+        column = torch.arange(past + steps) - torch.arange(steps).unsqueeze(1)
+        seen = (column >= 0) & (column <= past)
+        bias = self.bias[:, column.clamp(0, past)].masked_fill(~seen, float("-inf"))
+        y = F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype).unsqueeze(0))
+        y = self.project(y.transpose(1, 2).flatten(2))
+        return x + (self.scale * y).transpose(1, 2), [joined[:, :, steps:].to(x.dtype)]
+
+
 class Stack(nn.Module):
     """Streaming modules of one state tensor each, one after the other."""
 

@@ -7,6 +7,7 @@ from model.audio_detokenizer import DELAY_SAMPLES, LOOKAHEAD_TOKENS, AudioDetoke
 from model.audio_detokenizer import TOKEN_SAMPLES as SPOKEN
 from model.audio_tokenizer import FSQ, TOKEN_SAMPLES, AudioTokenizer
 from model.checkpoint import SpeechModel
+from model.streaming import LocalAttention
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,22 @@ def test_what_comes_later_does_not_change_earlier_codes(tokenizer: AudioTokenize
     before, after = _mel_latents(tokenizer, pcm), _mel_latents(tokenizer, changed)
     assert torch.equal(before[:, :, :7], after[:, :, :7])
     assert not torch.equal(before[:, :, 7:], after[:, :, 7:])
+
+
+def test_attention_sees_its_window_however_it_is_cut() -> None:
+    torch.manual_seed(0)
+    attention = LocalAttention(8, 2, window=5)
+    x = torch.randn(2, 8, 16)
+    whole, _ = attention(x, attention.initial_state(2))
+    state, pieces = attention.initial_state(2), []
+    for piece in x.split([1, 2, 9, 4], 2):
+        y, state = attention(piece, state)
+        pieces.append(y)
+    torch.testing.assert_close(torch.cat(pieces, 2), whole, atol=1e-5, rtol=1e-5)
+    changed = x.clone()
+    changed[:, :, 3] = torch.randn(2, 8)
+    moved = (attention(changed, attention.initial_state(2))[0] - whole).abs().amax((0, 1)) > 1e-5
+    assert moved.nonzero().flatten().tolist() == [3, 4, 5, 6, 7]
 
 
 def test_a_chunk_that_is_no_whole_token_is_refused(tokenizer: AudioTokenizer) -> None:

@@ -1,14 +1,17 @@
 """Parts of the training that decide what the model learns; the training itself is measured by `antiphon eval`."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from model.audio_tokenizer import AudioTokenizer, AudioTokenizerConfig
 from model.training import sequences
 from model.training.corpus import Recording
+from model.training.run import Run, in_parallel, rank
 from model.training.transformer import FactoredCodes
 
 WORDS = {"one": 3, "two": 2, "three": 3}
@@ -57,3 +60,21 @@ def test_a_table_of_codes_takes_the_values_it_is_given() -> None:
     codes.become(wanted)
     assert torch.allclose(codes.table(), wanted, atol=1e-5)
     assert float(codes.rest.detach().square().mean()) < float(wanted.square().mean())
+
+
+def _fit(folder: Path, net: nn.Linear, rows: list[torch.Tensor]) -> None:
+    run = Run(folder, net, 5, 0.1, {}, warmup=1)
+    for _ in run.steps():
+        loss = net(rows[rank()]).square().mean()
+        run.update(loss, {"loss": loss.item()})
+
+
+def test_processes_that_train_together_learn_what_one_learns_from_all(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, rows = nn.Linear(3, 1), torch.randn(2, 4, 3)
+    in_parallel(2, _fit, tmp_path / "two", net, [rows[0], rows[1]])
+    before = net.weight.detach().clone()
+    _fit(tmp_path / "one", net, [rows.flatten(0, 1)])
+    assert not torch.allclose(net.weight, before)
+    learnt = torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)["network"]
+    torch.testing.assert_close(learnt, dict(net.state_dict()))

@@ -14,8 +14,10 @@ import argparse
 import dataclasses
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -28,7 +30,7 @@ from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
 from model.training import corpus, sequences, speaker, tokenizer, transformer
 from model.training.align import align
-from model.training.run import draw_curves
+from model.training.run import draw_curves, in_parallel
 from model.training.speaker import Speaker
 from model.training.tokenizer import Recogniser
 from model.training.transformer import Learner
@@ -57,23 +59,22 @@ class Recipe:
 
 TEXT_MIX = {"typed": 0.45, "drill": 0.35, "dialogue": 0.12, "aloud": 0.08}
 # Hearing is what is left to learn by then, and answers in text cost a third of spoken ones.
-MIX = {"dialogue": 0.22, "written": 0.4, "typed": 0.1, "drill": 0.12, "transcribe": 0.12, "aloud": 0.04}
+MIX = {"dialogue": 0.2, "written": 0.46, "typed": 0.06, "drill": 0.1, "transcribe": 0.14, "aloud": 0.04}
 
 
 class Pipeline:
-    """The stages of one recipe in one folder."""
+    """The stages of one recipe in one folder, each in `processes` processes of one thread."""
 
-    def __init__(self, folder: Path, recipe: Recipe, start: Path | None) -> None:
-        self.data, self.runs, self.recipe = folder / "data", folder / "runs", recipe
+    def __init__(self, folder: Path, recipe: Recipe, start: Path | None, processes: int) -> None:
+        self.data, self.runs, self.recipe, self.processes = folder / "data", folder / "runs", recipe, processes
         self.start_folder, self.start = start, load(start) if start else None
         self.layout = TokenLayout()
 
     def corpus(self) -> None:
         heard = corpus.heard_lines(self._dialogues(), self.recipe.heard_free)
         spoken = corpus.spoken_lines(self._dialogues(), self.recipe.spoken_free)
-        processes = torch.get_num_threads()
-        corpus.make(self.data / "heard", heard, processes)
-        corpus.make(self.data / "spoken", spoken, processes)
+        corpus.make(self.data / "heard", heard, self.processes)
+        corpus.make(self.data / "spoken", spoken, self.processes)
 
     def tokenizer(self) -> None:
         net = Recogniser(AudioTokenizerConfig())
@@ -82,13 +83,14 @@ class Pipeline:
         if self.start_folder and (self.start_folder / RECOGNISER).exists():
             net.load_state_dict(load_file(self.start_folder / RECOGNISER), strict=False)
         first = self.recipe.tokenizer_steps // 4
-        tokenizer.train(self.data, self.runs / "tokenizer-first", net, first)
+        self._train(tokenizer.train, self.data, self.runs / "tokenizer-first", net, first)
+        net.load_state_dict(_weights(self.runs / "tokenizer-first"))
         aligned = self.data / "aligned"
         if not aligned.exists():
-            align(self.data / "heard", net, torch.get_num_threads())
+            align(self.data / "heard", net, self.processes)
             aligned.touch()
         net.train().requires_grad_(True)
-        tokenizer.train(self.data, self.runs / "tokenizer", net, self.recipe.tokenizer_steps - first, seed=1)
+        self._train(tokenizer.train, self.data, self.runs / "tokenizer", net, self.recipe.tokenizer_steps - first, 1)
         draw_curves(self.runs / "tokenizer", "audio tokenizer")
 
     def speaker(self) -> None:
@@ -96,12 +98,13 @@ class Pipeline:
             net = Speaker(self._recogniser(), AudioDetokenizerConfig())
             if self.start:
                 self._take_voice(net)
-            speaker.train(self.data, self.runs / "speaker", net, self.recipe.speaker_steps)
+            speaker.pitch_of(self.data)  # once, not in every process
+            self._train(speaker.train, self.data, self.runs / "speaker", net, self.recipe.speaker_steps)
             draw_curves(self.runs / "speaker", "spoken codes and detokenizer")
         sequences.encode_spoken(self.data, self._speaker())
 
     def sequences(self) -> None:
-        sequences.encode_heard(self.data, self._recogniser(), self.recipe.heard_copies, torch.get_num_threads())
+        sequences.encode_heard(self.data, self._recogniser(), self.recipe.heard_copies, self.processes)
 
     def text(self) -> None:
         """The Transformer without heard audio: what is right to answer, and how to say it, are learnt cheaper so."""
@@ -110,8 +113,9 @@ class Pipeline:
             learner.read(self.start.transformer, spoken=self.recipe.speaker_steps == 0)
         dialogues = self._dialogues()
         drawn = sequences.Sequences(self.layout, self._text(), self.data, dialogues, hears=False)
-        transformer.train(
-            self.runs / "text", learner, drawn, TEXT_MIX, self.recipe.text_steps, self.recipe.learning_rate
+        recipe = self.recipe
+        self._train(
+            transformer.train, self.runs / "text", learner, drawn, TEXT_MIX, recipe.text_steps, recipe.learning_rate
         )
         draw_curves(self.runs / "text", "Transformer, typed dialogues")
 
@@ -122,9 +126,8 @@ class Pipeline:
         typed = Learner(self._config(), self.layout)
         typed.load_state_dict(_weights(self.runs / "text"))
         learner.begin_with(typed)
-        transformer.train(
-            self.runs / "transformer", learner, drawn, MIX, self.recipe.transformer_steps, self.recipe.learning_rate
-        )
+        recipe, folder = self.recipe, self.runs / "transformer"
+        self._train(transformer.train, folder, learner, drawn, MIX, recipe.transformer_steps, recipe.learning_rate)
         draw_curves(self.runs / "transformer", "Transformer")
 
     def export(self, target: Path) -> None:
@@ -139,6 +142,9 @@ class Pipeline:
         save_weights(target / VOICE_ENCODER, voice.recogniser.tokenizer.state_dict())
         heads = self._recogniser().state_dict().items()
         save_weights(target / RECOGNISER, {k: v for k, v in heads if not k.startswith("tokenizer.")})
+
+    def _train(self, train: Callable[..., Any], *arguments: Any) -> None:
+        in_parallel(self.processes, train, *arguments)
 
     def _text(self) -> TextTokenizer:
         """The text tokenizer: that of the model to begin with, or one made from the texts of the training."""
@@ -199,21 +205,22 @@ def main() -> None:
     )
     parser.add_argument("--target", type=Path, default=EMBEDDED, help="model directory to write (default: %(default)s)")
     parser.add_argument("--start", type=Path, help="model directory whose weights to begin with (default: random ones)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="one for each core (default: %(default)s)"
+    )
     amounts = parser.add_argument_group("how much of everything")
     for field in dataclasses.fields(Recipe):
         name, default = f"--{field.name.replace('_', '-')}", field.default
         amounts.add_argument(name, type=type(default), default=default, help="(default: %(default)s)")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Recipe)})
-    pipeline = Pipeline(options.folder, recipe, options.start)
+    pipeline = Pipeline(options.folder, recipe, options.start, options.processes)
     for stage in options.stage or STAGES:
         started = time.perf_counter()
         if stage == "export":
             pipeline.export(options.target)
         elif stage == "evaluation":
-            evaluate(["--model-dir", str(options.target), "--judge", "40", "--threads", str(options.threads)])
+            evaluate(["--model-dir", str(options.target), "--judge", "40", "--threads", str(options.processes)])
         else:
             getattr(pipeline, stage)()
         print(f"stage {stage} took {(time.perf_counter() - started) / 3600:.2f} h", flush=True)

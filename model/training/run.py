@@ -3,15 +3,17 @@
 Knows nothing about what is trained.
 """
 
+import copy
 import json
 import math
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from tqdm import tqdm
 
 
@@ -31,8 +33,30 @@ def by_length(lengths: Sequence[float], budget: float) -> list[list[int]]:
     return groups
 
 
+def rank() -> int:
+    """Which of the processes that train together this is."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def in_parallel(processes: int, train: Callable[..., Any], *arguments: Any) -> None:
+    """Call `train(*arguments)` in so many processes of one thread each, whose `Run` is one: a step learns from the
+    batches of all. Two threads of one process are a tenth faster than one, two processes nine tenths.
+
+    `train` draws other batches on every `rank()`; what it learnt is in the checkpoint of its run.
+    """
+    with tempfile.TemporaryDirectory() as meeting:
+        torch.multiprocessing.spawn(_process, (processes, f"file://{meeting}/all", train, arguments), processes)
+
+
+def _process(number: int, processes: int, meeting: str, train: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", meeting, rank=number, world_size=processes)
+    train(*copy.deepcopy(arguments))  # what was sent shares its memory with the other processes
+    distributed.destroy_process_group()
+
+
 class Run:
-    """A resumable loop over steps.
+    """A resumable loop over steps, of one process or of several `in_parallel`.
 
     `folder` receives `checkpoint.pt` (weights, optimiser, step), `log.jsonl` (a line every `log_every` steps) and
     `settings.json` (whatever the stage says it used).
@@ -73,10 +97,18 @@ class Run:
             for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
                 optimiser.load_state_dict(state)
             self.step, self._hours = saved["step"], saved["hours"]
-        self._settings = settings | {"steps": steps, "learning_rate": learning_rate, "torch_seed": torch.initial_seed()}
+        self._processes = distributed.get_world_size() if distributed.is_initialized() else 1
+        self._settings = settings | {
+            "steps": steps,
+            "learning_rate": learning_rate,
+            "torch_seed": torch.initial_seed(),
+            "processes": self._processes,
+        }
         self._write_settings()
 
     def _write_settings(self) -> None:
+        if rank():
+            return
         text = json.dumps(self._settings | {"steps_done": self.step, "hours": round(self._hours, 3)}, indent=1)
         (self.folder / "settings.json").write_text(text + "\n")
 
@@ -88,7 +120,8 @@ class Run:
 
     def steps(self) -> Iterator[int]:
         """The step numbers still to do; between two of them the caller calls `update`."""
-        bar = tqdm(total=self.total, initial=self.step, desc=self.folder.name, unit="step", mininterval=5)
+        name, silent = self.folder.name, rank() > 0
+        bar = tqdm(total=self.total, initial=self.step, desc=name, unit="step", mininterval=5, disable=silent)
         self._sums: dict[str, float] = {}
         self._counts = 0
         started = time.perf_counter()
@@ -97,7 +130,7 @@ class Run:
             yield self.step
             bar.update()
             self._hours = hours_before + (time.perf_counter() - started) / 3600
-            if self.step % self.log_every == 0 or self.step == self.total:
+            if rank() == 0 and (self.step % self.log_every == 0 or self.step == self.total):
                 line = {k: round(v / self._counts, 5) for k, v in self._sums.items()}
                 with (self.folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps({"step": self.step, "hours": round(self._hours, 4)} | line) + "\n")
@@ -115,6 +148,7 @@ class Run:
             for group in optimiser.param_groups:
                 group["lr"] = self._rate()
         loss.backward()  # type: ignore[no-untyped-call]
+        self._average_gradients()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         if torch.isfinite(norm):  # a batch that blew up is left out, not learnt
             for optimiser in self.optimisers:
@@ -124,8 +158,21 @@ class Run:
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
 
+    def _average_gradients(self) -> None:
+        """Over the processes; what a batch did not use counts as zero."""
+        if self._processes == 1:
+            return
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+        distributed.all_reduce(flat)
+        flat /= self._processes
+        for p, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            p.grad = gradient.view_as(p)
+
     def save(self) -> None:
         """Write the checkpoint so that a kill at any moment leaves a whole one."""
+        if rank():
+            return
         partial = self._checkpoint.with_suffix(".partial")
         torch.save(
             {

@@ -29,8 +29,8 @@ from model.training.tokenizer import DELAY, Recogniser
 from model.training.turns import TRAIN, Dialogue, Turn
 
 NOTHING, TEXT, SPEECH, GOES_ON, IS_OVER = range(5)
-# The turn counts as over from this many tokens after the last sound.
-_OVER_AFTER_TOKENS = 3
+# The turn counts as over from this many tokens after the last sound: the first code about silence and nothing else.
+_OVER_AFTER_TOKENS = DELAY + 1
 
 
 @dataclass

@@ -24,7 +24,7 @@ from model.audio_detokenizer import (
 from model.audio_detokenizer import TOKEN_SAMPLES as SPOKEN_TOKEN_SAMPLES
 from model.audio_tokenizer import TOKEN_SAMPLES as HEARD_TOKEN_SAMPLES
 from model.training import corpus, phones
-from model.training.run import Run, by_length, mixed_precision
+from model.training.run import Run, by_length, mixed_precision, rank
 from model.training.tokenizer import Recogniser, ctc
 
 # The spoken codes are moved earlier by so much: code t has heard the sound up to frame t + 2.
@@ -134,7 +134,7 @@ def voice_loss(
 
 def train(data: Path, run_folder: Path, speaker: Speaker, steps: int, seed: int = 0) -> Speaker:
     """Fine-tune the speaker's recogniser into the spoken tokenizer and train the detokenizer with it."""
-    torch.manual_seed(seed)
+    torch.manual_seed(1000 * seed + rank())
     pitch = pitch_of(data)
     recordings = [
         (pcm[LEAD_CUT_SAMPLES:], pitch[i], phones.phone_ids(r.text))
@@ -143,7 +143,7 @@ def train(data: Path, run_folder: Path, speaker: Speaker, steps: int, seed: int 
     hours = sum(len(p) for p, _, _ in recordings) / corpus.SPOKEN_HZ / 3600
     settings = {"recordings": len(recordings), "audio_hours": hours, "seed": seed}
     run = Run(run_folder, speaker, steps, 2e-3, settings, matrices=[p for p in speaker.parameters() if p.ndim == 2])
-    source = _batches(recordings, random.Random(f"{seed} {run.step}"))
+    source = _batches(recordings, random.Random(f"{seed} {run.step} {rank()}"))
     for _ in run.steps():
         loss, parts = voice_loss(speaker, *next(source))
         run.update(loss, parts)

@@ -17,16 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.audio_tokenizer import TOKEN_SAMPLES, AudioTokenizer, AudioTokenizerConfig
+from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer, AudioTokenizerConfig
 from model.streaming import ConvNeXtBlock, Stack
 from model.training import augment, corpus, phones
-from model.training.run import Run, by_length, mixed_precision
+from model.training.run import Run, by_length, mixed_precision, rank
 
 FRAMES_PER_TOKEN = 2  # phones are read at 50 Hz, so that two may share a code
 FRAME_SAMPLES = TOKEN_SAMPLES // FRAMES_PER_TOKEN
-DELAY = 2  # tokens: a code is about the sound so long ago, and has heard what came after
-_BATCH_SECONDS = 32.0
-_TAIL_S = 0.24  # silence after each recording: the encoder may run this far behind
+DELAY = DELAY_TOKENS - 1  # a code is about the sound so many tokens ago, and has heard what came after
+_BATCH_SECONDS = 64.0
+_TAIL_S = 0.32  # silence after each recording: the encoder may run this far behind
 
 
 class Reading(NamedTuple):
@@ -160,7 +160,7 @@ def recogniser_loss(net: Recogniser, clean: Tensor, mel: Tensor, batch: Batch) -
     local, context = net.read(latents)
     ctc_local, ctc_context = (ctc(r.phones, batch.tokens, batch.phones) for r in (local, context))
     sounds_local, sounds_context = (frame_loss(r.sounds, batch.sounds) for r in (local, context))
-    wanted = F.avg_pool1d(clean, 4).transpose(1, 2)[:, :-DELAY]  # [B, T - 2, 80]
+    wanted = F.avg_pool1d(clean, 4).transpose(1, 2)[:, :-DELAY]  # [B, T - DELAY, 80]
     spectrum = F.l1_loss(net.spectrum(latents)[:, DELAY:], wanted)
     loss = ctc_context + 0.3 * ctc_local + sounds_local + 0.5 * sounds_context + 0.3 * spectrum
     parts = {
@@ -175,12 +175,13 @@ def recogniser_loss(net: Recogniser, clean: Tensor, mel: Tensor, batch: Batch) -
 
 def train(data: Path, run_folder: Path, net: Recogniser, steps: int, seed: int = 0) -> Recogniser:
     """Train `net` on the `heard` recordings under `data`."""
-    torch.manual_seed(seed)
+    torch.manual_seed(1000 * seed + rank())
     examples = [Example.of(r, pcm) for r, pcm in corpus.load(data / "heard")]
     hours = sum(len(e.pcm) for e in examples) / corpus.HEARD_HZ / 3600
     settings = {"recordings": len(examples), "audio_hours": hours, "seed": seed}
-    run = Run(run_folder, net, steps, 2e-3, settings, matrices=[p for p in net.parameters() if p.ndim == 2])
-    rng = random.Random(f"{seed} {run.step}")
+    matrices = [m.weight for m in net.modules() if isinstance(m, nn.Linear)]
+    run = Run(run_folder, net, steps, 2e-3, settings, matrices=matrices)
+    rng = random.Random(f"{seed} {run.step} {rank()}")
     source = batches(examples, rng)
     log_mel = net.tokenizer.log_mel
     for _ in run.steps():

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from model.audio_tokenizer import FSQ
 from model.layout import TokenLayout
-from model.training.run import Run, by_length, mixed_precision
+from model.training.run import Run, by_length, mixed_precision, rank
 from model.training.sequences import GOES_ON, IS_OVER, SPEECH, TEXT, Sequences
 from model.transformer import SpeechTransformer, TransformerConfig
 
@@ -180,11 +180,11 @@ def train(
     seed: int = 0,
 ) -> Learner:
     """Train `learner` for `steps` batches of `mix`."""
-    torch.manual_seed(seed)
+    torch.manual_seed(1000 * seed + rank())
     settings = {"mix": mix, "seed": seed, "batch_tokens": _BATCH_TOKENS}
     matrices = [p for p in learner.transformer.model["layers"].parameters() if p.ndim == 2]
     run = Run(run_folder, learner, steps, learning_rate, settings, matrices=matrices)
-    rng = random.Random(f"{seed} {run.step}")  # a run that goes on must not draw again what it has learnt from
+    rng = random.Random(f"{seed} {run.step} {rank()}")  # a run that goes on must not draw again what it has learnt from
     source = iter(DataLoader(_Drawn(sequences, rng, mix), batch_size=None, num_workers=1, prefetch_factor=16))
     for _ in run.steps():
         batch = next(source)

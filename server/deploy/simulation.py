@@ -24,7 +24,7 @@ from server.engine.messages import FRAME_MS
 from server.engine.scheduler import Job, Scheduler
 
 # As in the model and the speech engine; they can't be imported from there without torch. The tests compare them.
-DELAY_TOKENS = 3
+DELAY_TOKENS = 5
 LOOKAHEAD_TOKENS, SYNTHESIS_MS = 3, 20
 FIRST_CODES, NEXT_CODES, AHEAD_MS = 4, 4, 250.0
 HEARD_WITHIN_MS, ANSWERED_WITHIN_MS, TOGETHER_MS = 300.0, 120.0, 35.0
