@@ -40,7 +40,7 @@ def rank() -> int:
 
 def in_parallel(processes: int, train: Callable[..., Any], *arguments: Any) -> None:
     """Call `train(*arguments)` in so many processes of one thread each, whose `Run` is one: a step learns from the
-    batches of all. Two threads of one process are a tenth faster than one, two processes nine tenths.
+    batches of all. Two threads of one process are a tenth faster than one, two processes seven tenths.
 
     `train` draws other batches on every `rank()`; what it learnt is in the checkpoint of its run.
     """
