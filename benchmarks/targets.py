@@ -28,7 +28,7 @@ class Target:
         return "missed"
 
 
-def _at(*path: str) -> Callable[[Figures], float | None]:
+def at(*path: str) -> Callable[[Figures], float | None]:
     """The value at the end of a path of keys, or None."""
 
     def find(result: Figures) -> float | None:
@@ -42,7 +42,7 @@ def _at(*path: str) -> Callable[[Figures], float | None]:
 
 def _of_200(way: str) -> Callable[[Figures], float | None]:
     """Only what was measured with 200 sessions tells of 200 sessions."""
-    find = _at(way, "p99")
+    find = at(way, "p99")
     return lambda result: find(result) if result.get("sessions", 0) >= 200 else None
 
 
@@ -50,26 +50,26 @@ _MANUAL, _AUTO, _FIND, _SPEECH = "ttfa manual", "ttfa semantic_vad", "load --fin
 _EIGHT = ("runs", "8")
 TARGETS = (
     Target(
-        "manual_median_ms", "commit → first audible sample, median", _MANUAL, _at("from_commit_ms", "median"), 120, 60
+        "manual_median_ms", "commit → first audible sample, median", _MANUAL, at("from_commit_ms", "median"), 120, 60
     ),
-    Target("manual_p99_ms", "commit → first audible sample, p99", _MANUAL, _at("from_commit_ms", "p99"), 220, 120),
+    Target("manual_p99_ms", "commit → first audible sample, p99", _MANUAL, at("from_commit_ms", "p99"), 220, 120),
     Target(
-        "semantic_median_ms", "end of speech → first audible sample, median", _AUTO, _at(*_SPEECH, "median"), 320, 232
+        "semantic_median_ms", "end of speech → first audible sample, median", _AUTO, at(*_SPEECH, "median"), 320, 232
     ),
-    Target("semantic_p95_ms", "end of speech → first audible sample, p95", _AUTO, _at(*_SPEECH, "p95"), 450, 320),
-    Target("eight_sessions_p95_ms", "the same, 8 sessions, p95", "load", _at(*_EIGHT, *_SPEECH, "p95"), 600, 320),
-    Target("sessions_held", "sessions with p95 600 ms, 99 % of chunks in time", _FIND, _at("holds"), 12, 24, "", True),
-    Target("barge_in_p95_ms", "barge-in, 8 sessions, p95", "load", _at(*_EIGHT, "barge_in_ms", "p95"), 250, 150),
-    Target("turn_50_ratio", "turn 50 of a conversation against turn 2", "turns", _at("ratio"), 1.15, 1.05, "×"),
+    Target("semantic_p95_ms", "end of speech → first audible sample, p95", _AUTO, at(*_SPEECH, "p95"), 450, 320),
+    Target("eight_sessions_p95_ms", "the same, 8 sessions, p95", "load", at(*_EIGHT, *_SPEECH, "p95"), 600, 320),
+    Target("sessions_held", "sessions with p95 600 ms, 99 % of chunks in time", _FIND, at("holds"), 12, 24, "", True),
+    Target("barge_in_p95_ms", "barge-in, 8 sessions, p95", "load", at(*_EIGHT, "barge_in_ms", "p95"), 250, 150),
+    Target("turn_50_ratio", "turn 50 of a conversation against turn 2", "turns", at("ratio"), 1.15, 1.05, "×"),
     Target(
-        "decode_16_times", "decode of 16 rows against the floor", "engine", _at("decode", "16", "times"), 3.5, 2, "×"
+        "decode_16_times", "decode of 16 rows against the floor", "engine", at("decode", "16", "times"), 3.5, 2, "×"
     ),
     Target("gateway_up_p99_ms", "gateway, 200 sessions: client → engine, p99", "gateway", _of_200("up_ms"), 10, 5),
     Target("gateway_down_p99_ms", "gateway, 200 sessions: engine → client, p99", "gateway", _of_200("down_ms"), 10, 5),
-    Target("gateway_idle_kb", "gateway: memory of an idle session", "gateway", _at("idle_session_kb"), 400, 200, "kB"),
-    Target("overload_ratio", "twice the capacity: p95 of those served", "overload", _at("ratio"), 1.5, 1.1, "×"),
+    Target("gateway_idle_kb", "gateway: memory of an idle session", "gateway", at("idle_session_kb"), 400, 200, "kB"),
+    Target("overload_ratio", "twice the capacity: p95 of those served", "overload", at("ratio"), 1.5, 1.1, "×"),
     Target(
-        "overload_refused_p95_ms", "twice the capacity: told so, p95", "overload", _at("refused_ms", "p95"), 200, 100
+        "overload_refused_p95_ms", "twice the capacity: told so, p95", "overload", at("refused_ms", "p95"), 200, 100
     ),
 )
 

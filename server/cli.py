@@ -164,7 +164,7 @@ def _demo(argv: list[str]) -> int:
 
 
 def _eval(argv: list[str]) -> int:
-    from model.evaluation import main as evaluate
+    from model.evaluation.command import main as evaluate
 
     return evaluate(argv)
 

@@ -9,11 +9,16 @@ import torch
 from torch import nn
 
 from model.audio_tokenizer import AudioTokenizer, AudioTokenizerConfig
-from model.training import sequences
+from model.checkpoint import EMBEDDED
+from model.layout import TokenLayout
+from model.text_tokenizer import TextTokenizer
+from model.training import corpus, sequences
 from model.training.corpus import Recording
 from model.training.run import Run, in_parallel, rank
 from model.training.transformer import FactoredCodes
+from model.training.turns import HELDOUT
 
+WORDNET = 'gloss | a meaning; "The {0} cat sat down there"\n'
 WORDS = {"one": 3, "two": 2, "three": 3}
 
 
@@ -25,7 +30,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Recording:
 
 
 def test_a_word_ends_with_its_last_sound(recording: Recording) -> None:
-    assert sequences.word_ends(recording) == [3000, 5000, 8000]
+    assert sequences.word_borders(recording) == [0, 3000, 5000, 8000]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -35,12 +40,49 @@ def test_a_pause_lies_behind_a_word_and_moves_what_follows(recording: Recording,
     pause = len(longer) - 8000
     assert 0.3 * 16_000 <= pause <= 16_000
     assert moved.samples == len(longer)
-    ends = sequences.word_ends(moved)
+    _, *ends = sequences.word_borders(moved)
     at = ends[0] if ends[1] > 5000 else ends[1]
     assert ends in ([3000, 5000 + pause, 8000 + pause], [3000, 5000, 8000 + pause])
     assert not longer[at : at + pause].any()
     assert longer[: at - 200].all()
     assert longer[at + pause + 200 :].all()
+
+
+def test_free_sentences_are_for_training_or_for_measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    letters = "abcdefghijklmnopqrst"
+    for part in ("noun", "verb", "adj", "adv"):
+        (tmp_path / f"data.{part}").write_text("".join(WORDNET.format(letter) for letter in letters))
+    monkeypatch.setattr(corpus, "_WORDNET", tmp_path)
+    monkeypatch.setattr(corpus, "_HELDOUT_FREE", slice(5, 9))
+    train, heldout = corpus.free_sentences(), corpus.free_sentences(HELDOUT)
+    assert len(heldout) == 4
+    assert sorted(train + heldout) == [f"The {letter} cat sat down there." for letter in letters]
+    assert [*train[:5], *heldout, *train[5:]] != sorted(train + heldout)
+    assert corpus.free_sentences() == train
+
+
+def test_a_line_that_nobody_said_is_put_together_from_words_that_somebody_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequences.corpus, "free_sentences", lambda: ["Two one."])
+    layout = TokenLayout()
+    # Silence, "one" (codes 10 to 12), "two" (20 and 21), silence that is nothing else from code 8 on.
+    codes = torch.tensor([1, 1, 10, 11, 12, 20, 21, 2, 3, 3, 3, 3, 3, 3, 3, 3], dtype=torch.int16)
+    torch.save([("One two.", "free", codes, 8, [1, 4, 6])], tmp_path / "heard_codes.pt")
+    torch.save([], tmp_path / "spoken_codes.pt")
+    drawn = sequences.Sequences(layout, TextTokenizer.load(EMBEDDED / "tokenizer.json"), tmp_path)
+    monkeypatch.setattr(sequences, "misheard", lambda codes, rng: codes)
+    for seed in range(20):
+        sequence = drawn.draw(random.Random(seed), {"spliced": 1})
+        heard = [t - layout.heard_start for t in sequence.tokens if layout.heard_start <= t < layout.spoken_start]
+        if heard:
+            break
+    assert heard == [1, 1, 20, 21, 10, 11, 12, 2, 3, 3, 3, 3, 3, 3, 3, 3]
+    over = sequence.targets[1 : len(heard) + 1].index(sequences.IS_OVER)
+    assert over == 8 + sequences._OVER_AFTER_TOKENS
+    pieces = [t for t in sequence.words if t >= 0]
+    assert drawn.text.decode(pieces).split() == ["Two", "one."]
+    assert sequence.words[4] == pieces[0]  # where "two" has been heard
 
 
 def test_a_tokenizer_that_has_grown_hears_what_it_heard_before() -> None:

@@ -25,30 +25,30 @@ from safetensors.torch import load_file
 from model.audio_detokenizer import AudioDetokenizerConfig
 from model.audio_tokenizer import AudioTokenizerConfig
 from model.checkpoint import EMBEDDED, SpeechModel, load, save, save_weights
-from model.evaluation import main as evaluate
+from model.evaluation.command import main as evaluate
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
 from model.training import corpus, sequences, speaker, tokenizer, transformer
 from model.training.align import align
 from model.training.run import draw_curves, in_parallel
 from model.training.speaker import Speaker
-from model.training.tokenizer import Recogniser
+from model.training.tokenizer import RECOGNISER, Recogniser
 from model.training.transformer import Learner
 from model.training.turns import Dialogue
 from model.transformer import TransformerConfig
 
 STAGES = ("corpus", "tokenizer", "speaker", "text", "sequences", "transformer", "export", "evaluation")
-# Beside a model, for training that begins with it: the encoder of its spoken codes, and its tokenizer's teacher.
-VOICE_ENCODER, RECOGNISER = "voice_encoder.safetensors", "recogniser.safetensors"
+# Beside a model, for training that begins with it: the encoder of its spoken codes.
+VOICE_ENCODER = "voice_encoder.safetensors"
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How much of everything."""
 
-    dialogues: int = 20_000
-    heard_free: int = 5000
-    spoken_free: int = 2500
+    dialogues: int = 24_000
+    heard_free: int = 15_000
+    spoken_free: int = 12_000
     tokenizer_steps: int = 12_000
     speaker_steps: int = 2000  # 0: the voice of the model to begin with, whose spoken codes keep their meaning
     heard_copies: int = 2
@@ -58,8 +58,17 @@ class Recipe:
 
 
 TEXT_MIX = {"typed": 0.45, "drill": 0.35, "dialogue": 0.12, "aloud": 0.08}
-# Hearing is what is left to learn by then, and answers in text cost a third of spoken ones.
-MIX = {"dialogue": 0.2, "written": 0.46, "typed": 0.06, "drill": 0.1, "transcribe": 0.14, "aloud": 0.04}
+# Hearing is what is left to learn by then, and saying: any English at all, for questions and answers alone are soon
+# known by heart (4 % of the words of trained questions were misheard, and 37 % of new ones in the same voices).
+MIX = {
+    "dialogue": 0.1,
+    "written": 0.14,
+    "typed": 0.05,
+    "drill": 0.06,
+    "spliced": 0.18,
+    "transcribe": 0.33,
+    "aloud": 0.14,
+}
 
 
 class Pipeline:
@@ -154,7 +163,7 @@ class Pipeline:
             self._text_path.parent.mkdir(parents=True, exist_ok=True)
             dialogues = self._dialogues()
             texts = [text for d in dialogues for t in d.turns for text in (t.question, t.answer)]
-            TextTokenizer.train(texts + corpus.free_sentences(20_000), self.layout.text).save(self._text_path)
+            TextTokenizer.train(texts + corpus.free_sentences()[:20_000], self.layout.text).save(self._text_path)
         return TextTokenizer.load(self._text_path)
 
     def _dialogues(self) -> list[Dialogue]:
@@ -220,7 +229,7 @@ def main() -> None:
         if stage == "export":
             pipeline.export(options.target)
         elif stage == "evaluation":
-            evaluate(["--model-dir", str(options.target), "--judge", "40", "--threads", str(options.processes)])
+            evaluate(["--model-dir", str(options.target), "--threads", str(options.processes)])
         else:
             getattr(pipeline, stage)()
         print(f"stage {stage} took {(time.perf_counter() - started) / 3600:.2f} h", flush=True)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from model.audio_tokenizer import TOKEN_SAMPLES
 from model.training import corpus, phones, voices
+from model.training.corpus import Recording
 from model.training.tokenizer import DELAY, FRAME_SAMPLES, FRAMES_PER_TOKEN, Recogniser
 
 _SILENCE = phones.sound_id("_")
@@ -63,6 +64,23 @@ def sounds_of(text: str) -> list[int]:
 
 
 @torch.inference_mode()
+def sounds_in(recogniser: Recogniser, pairs: list[tuple[Recording, np.ndarray]]) -> list[tuple[tuple[int, str], ...]]:
+    """The sounds of recordings of similar length; none where the text does not fit in."""
+    longest = max(recording.samples for recording, _ in pairs) + (DELAY + 1) * TOKEN_SAMPLES
+    wave = corpus.padded([pcm for _, pcm in pairs], longest + -longest % TOKEN_SAMPLES)
+    log_mel = recogniser.tokenizer.log_mel
+    mel = log_mel(wave, log_mel.initial_state(len(pairs)))[0]
+    read = recogniser.read(recogniser.quantise(mel))[1].sounds[:, DELAY * FRAMES_PER_TOKEN :].numpy()
+    found: list[tuple[tuple[int, str], ...]] = []
+    for row, (recording, _) in zip(read, pairs, strict=True):
+        try:
+            path = best_path(row[: -(-recording.samples // FRAME_SAMPLES)], sounds_of(recording.text))
+        except ValueError:
+            path = []
+        found.append(tuple((t * FRAME_SAMPLES, phones.SOUNDS[s]) for t, s in path))
+    return found
+
+
 def _align_shard(job: tuple[Path, Recogniser]) -> None:
     index, recogniser = job
     torch.set_num_threads(1)
@@ -70,20 +88,9 @@ def _align_shard(job: tuple[Path, Recogniser]) -> None:
     rows = [recording for recording, _ in pairs]
     todo = [i for i, recording in enumerate(rows) if not recording.sounds]
     todo.sort(key=lambda i: rows[i].samples)
-    log_mel = recogniser.tokenizer.log_mel
     for first in range(0, len(todo), _BATCH):
         batch = todo[first : first + _BATCH]
-        longest = max(rows[i].samples for i in batch) + (DELAY + 1) * TOKEN_SAMPLES
-        wave = corpus.padded([pairs[i][1] for i in batch], longest + -longest % TOKEN_SAMPLES)
-        mel = log_mel(wave, log_mel.initial_state(len(batch)))[0]
-        read = recogniser.read(recogniser.quantise(mel))[1].sounds[:, DELAY * FRAMES_PER_TOKEN :].numpy()
-        for row, i in enumerate(batch):
-            frames = -(-rows[i].samples // FRAME_SAMPLES)
-            try:
-                path = best_path(read[row, :frames], sounds_of(rows[i].text))
-            except ValueError:
-                continue
-            sounds = tuple((t * FRAME_SAMPLES, phones.SOUNDS[s]) for t, s in path)
+        for i, sounds in zip(batch, sounds_in(recogniser, [pairs[i] for i in batch]), strict=True):
             rows[i] = replace(rows[i], sounds=sounds)
     partial = index.with_suffix(".partial")
     partial.write_text("".join(json.dumps(asdict(r)) + "\n" for r in rows))

@@ -19,7 +19,7 @@ import torchaudio.functional as AF
 from tqdm import tqdm
 
 from model.training import dialogues, voices
-from model.training.turns import TRAIN, Dialogue
+from model.training.turns import HELDOUT, TRAIN, Dialogue
 
 HEARD_HZ, SPOKEN_HZ = 16_000, 24_000
 _SHARD_RECORDINGS = 250
@@ -54,8 +54,12 @@ class Line:
 # --- what is said --------------------------------------------------------------------------------------------------
 
 
-def free_sentences(limit: int, seed: int = 7) -> list[str]:
-    """English sentences outside the skills: the usage examples of WordNet, shuffled."""
+# The free sentences that are for measuring only, as places in the shuffled list.
+_HELDOUT_FREE = slice(29_000, 30_000)
+
+
+def free_sentences(split: str = TRAIN) -> list[str]:
+    """English sentences outside the skills: the usage examples of WordNet, always in the same random order."""
     found: set[str] = set()
     for part in ("noun", "verb", "adj", "adv"):
         for line in (_WORDNET / f"data.{part}").read_text(encoding="latin-1").splitlines():
@@ -64,8 +68,10 @@ def free_sentences(limit: int, seed: int = 7) -> list[str]:
                 if 3 <= len(text.split()) <= 12 and re.fullmatch(r"[A-Za-z' ,-]+", text):
                     found.add(text[0].upper() + text[1:] + ".")
     ordered = sorted(found)
-    random.Random(seed).shuffle(ordered)
-    return ordered[:limit]
+    random.Random(7).shuffle(ordered)
+    heldout = ordered[_HELDOUT_FREE]
+    del ordered[_HELDOUT_FREE]
+    return heldout if split == HELDOUT else ordered
 
 
 def training_dialogues(count: int, seed: int = 1) -> list[Dialogue]:
@@ -97,7 +103,7 @@ def heard_lines(dialogues: list[Dialogue], free_count: int) -> list[Line]:
     speakers = voices.of_split(TRAIN)
     weights = [v.weight for v in speakers]
     texts = [(t.question, "question") for d in dialogues for t in d.turns]
-    texts += [(s, "free") for s in free_sentences(free_count)]
+    texts += [(s, "free") for s in free_sentences()[:free_count]]
     rng.shuffle(texts)
     return [Line(text, rng.choices(speakers, weights)[0].name, kind, _tempo(rng), HEARD_HZ) for text, kind in texts]
 
@@ -106,7 +112,7 @@ def spoken_lines(dialogues: list[Dialogue], free_count: int) -> list[Line]:
     """Every different answer, and free sentences to read aloud, in the output voice at its own tempo."""
     answers = sorted({t.answer for d in dialogues for t in d.turns})
     # From the far end of the list, so that most sentences are either heard or spoken: more different texts.
-    free = free_sentences(10**6)[::-1][:free_count]
+    free = free_sentences()[::-1][:free_count]
     lines = [(a, "answer") for a in answers] + [(f, "free") for f in free]
     random.Random(3).shuffle(lines)
     return [Line(text, voices.OUTPUT_VOICE, kind, 1.0, SPOKEN_HZ) for text, kind in lines]

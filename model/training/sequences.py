@@ -61,15 +61,16 @@ class Sequence:
             self.words.append(-1)
 
 
-# Text, kind, codes, the first code after the speech, the code at which each word has been heard. Codes are int16; as
-# tensors they would cost a file handle each on their way between processes.
+# Text, kind, codes, the first code after the speech, the codes between words: the last one before the first word, and
+# those at which each has been heard. Codes are int16; as tensors they would cost a file handle each on their way
+# between processes.
 HeardRow = tuple[str, str, np.ndarray, int, list[int]]
 _CLEAN_SHARE, _HESITANT_SHARE = 0.35, 0.3
 _HEARD_BATCH = 25
 
 
-def word_ends(recording: Recording) -> list[int]:
-    """The sample at which each word of the text ends; empty where nothing is known.
+def word_borders(recording: Recording) -> list[int]:
+    """The sample at which the first word begins, and those at which each ends; empty where nothing is known.
 
     Words get their share of the sounds that were heard, by how many sounds each has alone: accents differ in some.
     """
@@ -79,12 +80,13 @@ def word_ends(recording: Recording) -> list[int]:
     if not heard or not sum(counts):
         return []
     shares = np.cumsum(counts) / sum(counts) * len(heard)
-    return [heard[max(0, round(share) - 1)] for share in shares]
+    first = next(start for start, name in recording.sounds if not name.startswith("_"))
+    return [first, *(heard[max(0, round(share) - 1)] for share in shares)]
 
 
 def hesitant(recording: Recording, pcm: np.ndarray, rng: random.Random) -> tuple[Recording, np.ndarray]:
     """A recording with a pause of 0.3 to 1 s behind one of its words: the turn is not over there."""
-    ends = word_ends(recording)[:-1]
+    ends = word_borders(recording)[1:-1]
     if not ends:
         return recording, pcm
     at, pause = rng.choice(ends), int(rng.uniform(0.3, 1.0) * recording.rate_hz)
@@ -131,7 +133,7 @@ def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
         for row, ((recording, pcm), tail) in enumerate(zip(batch, tails, strict=True)):
             end = (lead + len(pcm)) * scale
             length = int((end + tail) / TOKEN_SAMPLES) + DELAY_TOKENS
-            words = [int((lead + at) * scale / TOKEN_SAMPLES) + DELAY for at in word_ends(recording)]
+            words = [int((lead + at) * scale / TOKEN_SAMPLES) + DELAY for at in word_borders(recording)]
             first_after = int(end / TOKEN_SAMPLES) + 1
             rows.append((recording.text, recording.kind, codes[row, :length].copy(), first_after, words))
     return rows
@@ -185,6 +187,11 @@ def misheard(codes: list[int], rng: random.Random) -> list[int]:
     return heard
 
 
+def spelt(word: str) -> str:
+    """A word without its capitals and punctuation."""
+    return word.lower().strip(".,?!;:\"'")
+
+
 class Sequences:
     """Draws training sequences from encoded recordings.
 
@@ -204,13 +211,27 @@ class Sequences:
         self.free: list[str] = []
         self.spoken: dict[str, list[int]] = {}
         self.aloud: list[str] = []
+        self._said: dict[str, list[tuple[list[int], int, int]]] = {}
+        """Where each word was said: recorded codes, and its first and last one among them."""
+        self._silences: list[tuple[list[int], list[int], int]] = []
+        """What comes before and after the words of a recording; its first code that is about silence only."""
+        self._unheard: list[str] = []
         if data is None:
             return
         heard = torch.load(data / "heard_codes.pt", weights_only=True) if hears else ()
-        for line, kind, codes, end, words in heard:
+        for line, kind, tensor, end, borders in heard:
             if kind == "free" and line not in self.heard:
                 self.free.append(line)
-            self.heard.setdefault(line, []).append((codes.tolist(), end, words))
+            codes = tensor.tolist()
+            self.heard.setdefault(line, []).append((codes, end, borders[1:]))
+            for word, before, last in zip(line.split(), borders, borders[1:], strict=False):
+                if before < last:
+                    self._said.setdefault(spelt(word), []).append((codes, before + 1, last))
+            if borders:
+                last = borders[-1]
+                self._silences.append((codes[: borders[0] + 1], codes[last + 1 :], end - last - 1))
+        if hears:
+            self._unheard = [line for line in corpus.free_sentences() if self._can_splice(line)]
         for line, kind, codes in torch.load(data / "spoken_codes.pt", weights_only=True):
             self.spoken[line] = codes.tolist()
             if kind == "free":
@@ -219,8 +240,24 @@ class Sequences:
     def _c(self, name: str) -> int:
         return self.layout.control(name)
 
+    def _can_splice(self, line: str) -> bool:
+        return line not in self.heard and all(spelt(word) in self._said for word in line.split())
+
+    def _spliced(self, line: str, rng: random.Random) -> tuple[list[int], int, list[int]]:
+        """A line that nobody said, from words that several people said elsewhere; as the entries of `heard`.
+
+        What was recorded is soon known by heart: then the Transformer recalls questions instead of hearing words.
+        """
+        before, after, silent = rng.choice(self._silences)
+        codes, ends = list(before), []
+        for word in line.split():
+            where, first, last = rng.choice(self._said[spelt(word)])
+            codes += where[first : last + 1]
+            ends.append(len(codes) - 1)
+        return codes + after, len(codes) + silent, ends
+
     def _hear(self, sequence: Sequence, line: str, rng: random.Random) -> None:
-        codes, end, words = rng.choice(self.heard[line])
+        codes, end, words = rng.choice(self.heard[line]) if line in self.heard else self._spliced(line, rng)
         sequence.given(self._c("<user>"))
         first = len(sequence.tokens)
         for i, code in enumerate(misheard(codes, rng)):
@@ -259,12 +296,14 @@ class Sequences:
         sequence.learnt([self._c("<call>"), *self.text.encode(turn.call), self._c("<end>")], self.layout)
         sequence.given(self._c("<result>"), *self.text.encode(turn.result), self._c("<end>"))
 
-    def _turn(self, sequence: Sequence, turn: Turn, rng: random.Random, typed: bool, speak: bool, tools: bool) -> bool:
-        if typed or turn.question not in self.heard:
-            question = varied(turn.question, rng)
-            sequence.given(self._c("<user>"), self._c("<text>"), *self.text.encode(question), self._c("<end>"))
+    def _turn(self, sequence: Sequence, turn: Turn, rng: random.Random, kind: str, tools: bool) -> bool:
+        speak = kind == "dialogue"
+        new = kind in ("typed", "drill", "spliced")
+        question = varied(turn.question, rng) if new or turn.question not in self.heard else turn.question
+        if (question in self.heard and not new) or (kind == "spliced" and self._can_splice(question)):
+            self._hear(sequence, question, rng)
         else:
-            self._hear(sequence, turn.question, rng)
+            sequence.given(self._c("<user>"), self._c("<text>"), *self.text.encode(question), self._c("<end>"))
         if turn.call:
             self._call(sequence, turn)
         return self._answer(sequence, turn.answer, speak and turn.answer in self.spoken, chosen=tools)
@@ -273,7 +312,8 @@ class Sequences:
         """One sequence; `mix` weighs the kinds.
 
         `dialogue`: heard and spoken; `written`: heard, answered in text; `typed` and `drill` (arithmetic): text only;
-        `transcribe` and `aloud`: any English heard, or read aloud.
+        `spliced`: those or any English, put together from heard words; `transcribe` and `aloud`: any English heard, or
+        read aloud.
         """
         while True:
             sequence = Sequence()
@@ -281,6 +321,8 @@ class Sequences:
             whole = True
             if kind == "transcribe":
                 self._hear(sequence, rng.choice(self.free), rng)
+            elif kind == "spliced" and rng.random() < 0.5:
+                self._hear(sequence, rng.choice(self._unheard), rng)
             elif kind == "aloud":
                 whole = self._read_aloud(sequence, rng.choice(self.aloud))
             else:
@@ -289,14 +331,14 @@ class Sequences:
                         dialogue = draw_dialogue(rng, TRAIN)
                     case "drill":
                         dialogue = drill(rng)
+                    case "spliced":
+                        dialogue = drill(rng) if rng.random() < 0.3 else draw_dialogue(rng, TRAIN)
                     case _:
                         dialogue = rng.choice(self.dialogues)
                 if dialogue.instructions:
                     instructions = self.text.encode(dialogue.instructions)
                     sequence.given(self._c("<system>"), *instructions, self._c("<end>"))
                 for turn in dialogue.turns:
-                    whole = whole and self._turn(
-                        sequence, turn, rng, kind in ("typed", "drill"), kind == "dialogue", dialogue.tools
-                    )
+                    whole = whole and self._turn(sequence, turn, rng, kind, dialogue.tools)
             if whole:
                 return sequence

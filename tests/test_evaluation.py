@@ -1,0 +1,80 @@
+"""The figures of `antiphon eval`: counted from what happened, and compared with what was promised."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from clients import sound
+from model.checkpoint import EMBEDDED, load
+from model.evaluation import turn_taking
+from model.evaluation.command import dialogue_figures
+from model.evaluation.dialogues import Answered, Question, word_errors
+from model.evaluation.speech import Spoken
+from model.evaluation.targets import TARGETS
+from model.training.turns import Dialogue, Turn
+from server.engine.engine_config import EngineConfig
+from server.engine.speech_engine import SpeechEngine
+from server.engine.token_engine import TorchTokenEngine
+from server.turn_detection import VoiceActivityNetwork
+
+
+def _held(skill: str, condition: str, answer: str, turns: int = 1) -> tuple[Question, list[Answered]]:
+    turn = Turn(skill, "What is two plus two?", "That is four.", "four$")
+    answered = Answered(turn, "What is two plus you?", answer, "", True, b"")
+    return Question(Dialogue((turn,) * turns), skill, "pico-en-US", condition), [answered] * turns
+
+
+def test_shares_are_of_what_was_asked_on_that_kind_of_line() -> None:
+    held = [
+        _held("sums", "clean", "That is four."),
+        _held("sums", "clean", "That is five."),
+        _held("capitals", "clean", "Sorry, I do not know."),
+        _held("memory", "clean", "four", turns=3),
+        _held("memory", "clean", "five", turns=2),
+        _held("sums", "noise", "five"),
+        _held("unknown", "clean", "Sorry, I cannot help."),
+    ]
+    figures = dialogue_figures(held)
+    assert figures["by_skill"] == {"sums": 0.5, "capitals": 0, "memory": 0.5, "unknown": 0}
+    assert figures["by_condition"] == {"clean": 0.3333, "noise": 0}
+    assert figures["arithmetic"] == 0.5
+    assert figures["memory"] == 1
+    assert figures["false_refusals"] == 0.2  # one of five; where it may refuse, it is none
+    assert figures["hearing_wer"] == 0.2
+    assert figures["dialogues"] == 7
+
+
+def test_every_promise_is_kept_or_missed_by_what_was_measured() -> None:
+    good = {"by_condition": {"clean": 0.95}, "by_skill": {"tools": 0.95, "sums": 0.7}, "aloud_wer": 0.05, "size_mb": 61}
+    verdicts = {t.key: t.verdict(value) for t in TARGETS if (value := t.find(good)) is not None}
+    missed = {key for key, verdict in verdicts.items() if verdict == "missed"}
+    assert missed == {"worst_skill", "size_mb"}
+    assert verdicts["clean"] == verdicts["tools"] == "met"
+    assert verdicts["aloud_wer"] == "aim met"
+
+
+def test_an_answer_that_goes_on_after_its_words_babbles() -> None:
+    assert not Spoken("Good morning.", bytes(2 * 24_000)).babbles
+    assert Spoken("Good morning.", bytes(2 * 24_000 * 4)).babbles
+
+
+def test_words_are_counted_wrong_whatever_their_capitals() -> None:
+    assert word_errors("What is two plus two?", "what is too plus") == (2, 5)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 1.5])
+def test_a_turn_ends_after_its_question_or_in_a_long_pause(pause_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a model that always thinks that the turn is over: then any pause ends it, and the decision says which."""
+    model, config = load(EMBEDDED), EngineConfig(slots=1)
+    tokens = TorchTokenEngine(model.transformer, model.layout, config)
+    monkeypatch.setattr(tokens, "_turn_direction", tokens._turn_direction * 0)  # a probability of one half
+    monkeypatch.setattr("server.input_audio._EAGERNESS", {"auto": (0.4, 4000)})
+    engine = SpeechEngine(model, config, tokens=tokens)
+    question, _ = soundfile.read(sound.questions()[2], dtype="int16")
+    loud = np.flatnonzero(np.abs(question) > 0.02 * np.abs(question).max())
+    question = np.concatenate([question[loud[0] : loud[-1]], np.zeros(800, np.int16)])
+    said = np.concatenate([question, np.zeros(int(16_000 * pause_s), np.int16), question]) if pause_s else question
+    decision = turn_taking.decide(engine, VoiceActivityNetwork(), "s", said)
+    assert decision.cut_off == (pause_s > 0)
+    assert decision.delay_ms is not None
+    assert 150 < decision.delay_ms < 800
