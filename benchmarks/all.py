@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.figures import Figures, finish, without_raw
 from benchmarks.options import benchmark
 from benchmarks.report import page
-from benchmarks.targets import scorecard
+from benchmarks.targets import scorecard, table
 from clients.local_server import ServerDidNotStart, local_server
 
 KEYS = {
@@ -58,10 +58,7 @@ def main(argv: list[str]) -> int:
     drawn.write_text(page(results), encoding="utf-8")
     reached = {target.key: value for target, value in scorecard(results)}
     missed = [t.key for t, value in scorecard(results) if value is not None and t.verdict(value) == "missed"]
-    print(f"\n{'promised':<52}{'reached':>10}{'must':>8}{'aim':>8}")
-    for target, value in scorecard(results):
-        verdict, shown = ("", "-") if value is None else (target.verdict(value), f"{value:g}")
-        print(f"{target.measure:<52}{shown:>10}{target.must:>8g}{target.aim:>8g}  {verdict}")
+    print(f"\n{table(scorecard(results))}")
     print(f"\nThe report is {drawn}")
     result = {
         "command": "bench all",

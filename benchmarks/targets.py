@@ -1,6 +1,6 @@
 """What the project promises, and where in a result of `antiphon bench all` each figure is found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,15 @@ TARGETS = (
         "overload_refused_p95_ms", "twice the capacity: told so, p95", "overload", at("refused_ms", "p95"), 200, 100
     ),
 )
+
+
+def table(reached: Iterable[tuple[Target, float | None]]) -> str:
+    """Each promise with what was reached, a line each."""
+    lines = [f"{'promised':<52}{'reached':>10}{'must':>8}{'aim':>8}"]
+    for target, value in reached:
+        verdict, shown = ("", "-") if value is None else (target.verdict(value), f"{value:.4g}")
+        lines.append(f"{target.measure:<52}{shown:>10}{target.must:>8g}{target.aim:>8g}  {target.unit:<2} {verdict}")
+    return "\n".join(lines)
 
 
 def scorecard(results: list[Figures]) -> list[tuple[Target, float | None]]:

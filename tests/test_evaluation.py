@@ -76,5 +76,4 @@ def test_a_turn_ends_after_its_question_or_in_a_long_pause(pause_s: float, monke
     said = np.concatenate([question, np.zeros(int(16_000 * pause_s), np.int16), question]) if pause_s else question
     decision = turn_taking.decide(engine, VoiceActivityNetwork(), "s", said)
     assert decision.cut_off == (pause_s > 0)
-    assert decision.delay_ms is not None
-    assert 150 < decision.delay_ms < 800
+    assert 190 <= decision.delay_ms <= 290  # the shortest pause that may end a turn, and what it takes to notice

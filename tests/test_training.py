@@ -15,8 +15,9 @@ from model.text_tokenizer import TextTokenizer
 from model.training import corpus, sequences
 from model.training.corpus import Recording
 from model.training.run import Run, in_parallel, rank
+from model.training.tokenizer import DELAY
 from model.training.transformer import FactoredCodes
-from model.training.turns import HELDOUT
+from model.training.turns import HELDOUT, Turn
 
 WORDNET = 'gloss | a meaning; "The {0} cat sat down there"\n'
 WORDS = {"one": 3, "two": 2, "three": 3}
@@ -31,6 +32,12 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Recording:
 
 def test_a_word_ends_with_its_last_sound(recording: Recording) -> None:
     assert sequences.word_borders(recording) == [0, 3000, 5000, 8000]
+
+
+def test_a_word_lies_between_the_codes_before_and_behind_it(recording: Recording) -> None:
+    before, *heard = sequences.in_codes(sequences.word_borders(recording), 2 * 640, 1.0)
+    assert before == 1 + DELAY  # two codes of silence: the second is the last one before the word
+    assert heard == [2 + at // 640 + DELAY for at in (3000, 5000, 8000)]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -83,6 +90,9 @@ def test_a_line_that_nobody_said_is_put_together_from_words_that_somebody_did(
     pieces = [t for t in sequence.words if t >= 0]
     assert drawn.text.decode(pieces).split() == ["Two", "one."]
     assert sequence.words[4] == pieces[0]  # where "two" has been heard
+    again = sequences.Sequence()
+    drawn._turn(again, Turn("free", "One two.", "Yes.", "yes"), random.Random(0), "spliced", tools=False)
+    assert layout.heard_start + 10 in again.tokens  # also where somebody did say it
 
 
 def test_a_tokenizer_that_has_grown_hears_what_it_heard_before() -> None:

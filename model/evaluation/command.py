@@ -7,13 +7,14 @@ turns      questions with a pause in mid-sentence: taken for the end? and how lo
 
 Last line, JSON: `command`, `dialogues`, `right` and `basic` (shares of right answers), `by_skill` and `by_voice`
 (clean), `by_condition`, `arithmetic`, `memory` (over three or more turns), `hearing_wer` (clean questions),
-`false_refusals`, `transcription_wer`, `spoken_wer`, `aloud_wer`, `naturalness`, `cut_offs`, `decision_ms` (median),
-`unended` (share of spoken answers that babble or did not end by themselves), `size_mb`, `real_time_factor` (engine
-seconds per second of answer, one session); null where it was not measured.
+`false_refusals`, `transcription_wer`, `spoken_wer`, `aloud_wer`, `naturalness`, `cut_offs`, `decision_ms` (median of
+the turns that were not cut off), `unended` (share of spoken answers that babble or did not end by themselves),
+`size_mb`, `real_time_factor` (engine seconds per second of answer, one session); what was not measured is missing.
 """
 
 import argparse
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.targets import table
 from model.checkpoint import EMBEDDED, load
 from model.evaluation import speech, turn_taking
 from model.evaluation.dialogues import CONDITIONS, Answered, Question, converse, held_out, word_errors
@@ -36,6 +38,7 @@ from server.engine.speech_engine import SpeechEngine
 
 PARTS = ("dialogues", "listening", "speaking", "turns")
 _TIMED = 8  # dialogues held one after the other, for the real-time factor
+_RATED = 20  # answers whose naturalness is estimated: 0.3 s each
 _MAY_REFUSE = ("unknown", "declined")
 
 Held = list[tuple[Question, list[Answered]]]
@@ -61,7 +64,7 @@ def share(results: list[bool]) -> float | None:
     return round(float(np.mean(results)), 4) if results else None
 
 
-def by(results: Iterable[tuple[str, bool]]) -> dict[str, float | None]:
+def shares(results: Iterable[tuple[str, bool]]) -> dict[str, float | None]:
     """The share of each name, in the order in which names come."""
     named: dict[str, list[bool]] = {}
     for name, right in results:
@@ -83,12 +86,12 @@ def dialogue_figures(results: Held) -> dict[str, Any]:
         "dialogues": len(final),
         "right": share([right for _, right in final]),
         "basic": share([right for q, right in clean if q.skill in BASIC]),
-        "by_skill": by((q.skill, right) for q, right in clean),
-        "by_voice": by((q.voice, right) for q, right in clean),
-        "by_condition": by((q.condition, right) for q, right in final),
+        "by_skill": shares((q.skill, right) for q, right in clean),
+        "by_voice": shares((q.voice, right) for q, right in clean),
+        "by_condition": shares((q.condition, right) for q, right in final),
         "arithmetic": share([right for q, right in clean if q.skill in ARITHMETIC]),
         "memory": share([right for q, right in clean if q.skill.startswith("memory") and len(q.dialogue.turns) > 2]),
-        "hearing_wer": round(sum(e for e, _ in heard) / max(1, sum(n for _, n in heard)), 4),
+        "hearing_wer": round(sum(e for e, _ in heard) / sum(n for _, n in heard), 4) if heard else None,
         "false_refusals": share(refusals),
     }
 
@@ -108,12 +111,19 @@ def print_tables(result: dict[str, Any]) -> None:
         print(f"\n{title.replace('_', ' '):<20} right")
         for name, right in result[title].items():
             print(f"{name:<20} {100 * right:4.0f} %")
-    print(f"\n{'measure':<52} {'reached':>8} {'must':>6} {'aim':>6}")
-    for target in TARGETS:
-        value = target.find(result)
-        reached, verdict = ("-", "not measured") if value is None else (f"{value:.3g}", target.verdict(value))
-        limits = f"{target.must:>6g} {target.aim:>6g} {target.unit:<2}"
-        print(f"{target.measure:<52} {reached:>8} {limits} {verdict}")
+    print(f"\n{table((target, target.find(result)) for target in TARGETS)}")
+
+
+def spread(items: list[Any], count: int) -> list[Any]:
+    """`count` of the items, evenly from all of them."""
+    return [items[i * len(items) // count] for i in range(min(count, len(items)))]
+
+
+def at_least_one(value: str) -> int:
+    """Raises `argparse.ArgumentTypeError`."""
+    if not value.isdigit() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {value!r}")
+    return int(value)
 
 
 def main(argv: list[str]) -> int:
@@ -123,53 +133,61 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--model-dir", type=Path, default=EMBEDDED, help="(default: the embedded model)")
     parser.add_argument("--part", choices=PARTS, action="append", help="only these parts (default: all)")
-    parser.add_argument("--per-skill", type=int, default=6, help="dialogues of each skill (default: %(default)s)")
+    parser.add_argument(
+        "--per-skill", type=at_least_one, default=6, help="dialogues of each skill (default: %(default)s)"
+    )
     parser.add_argument("--skill", choices=SKILLS, action="append", help="only these skills (default: all)")
     parser.add_argument("--basic", action="store_true", help="only the basic skills")
     parser.add_argument("--condition", choices=CONDITIONS, action="append", help="kinds of line (default: all)")
-    parser.add_argument("--sentences", type=int, default=60, help="free sentences to hear (default: %(default)s)")
-    parser.add_argument("--judge", type=int, default=40, help="answers and sentences to judge (default: %(default)s)")
-    parser.add_argument("--pauses", type=int, default=60, help="hesitant questions (default: %(default)s)")
+    parser.add_argument(
+        "--sentences", type=at_least_one, default=60, help="free sentences to hear (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--judge", type=at_least_one, default=40, help="answers and sentences to judge (default: %(default)s)"
+    )
+    parser.add_argument("--pauses", type=at_least_one, default=60, help="hesitant questions (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.0, help="sampling temperature (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--sessions", type=int, default=8, help="dialogues held side by side (default: %(default)s)")
+    parser.add_argument("--threads", type=at_least_one, default=1)
+    parser.add_argument(
+        "--sessions", type=at_least_one, default=8, help="dialogues held side by side (default: %(default)s)"
+    )
     parser.add_argument("--show", action="store_true", help="print every wrong answer")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     parts = options.part or PARTS
+    # Whatever may be missing is looked for before the long work.
+    listener = speech.Listener() if "speaking" in parts else None
+    recogniser = load_recogniser(options.model_dir) if "turns" in parts else None
     engine = SpeechEngine(load(options.model_dir), EngineConfig(slots=options.sessions))
     skills = tuple(options.skill or (BASIC if options.basic else SKILLS))
     size = sum(file.stat().st_size for file in options.model_dir.iterdir()) / 1e6
-    result: dict[str, Any] = {"command": "eval", "by_skill": {}, "size_mb": round(size, 1)}
+    result: dict[str, Any] = {"command": "eval", "size_mb": round(size, 1)}
     said: list[Spoken] = []
-    unended: list[bool] = []
     if "dialogues" in parts:
         asked = [q for c in options.condition or CONDITIONS for q in held_out(options.per_skill, skills, c)]
         held, _ = hold(engine, asked, options.sessions, options.temperature)
-        _, factor = hold(engine, asked[:: max(1, len(asked) // _TIMED)][:_TIMED], 1, options.temperature)
+        _, factor = hold(engine, spread(asked, _TIMED), 1, options.temperature)
         result |= dialogue_figures(held) | {"real_time_factor": round(factor, 3)}
         if options.show:
             print_wrong(held)
-        for turn in [turn for _, turns in held for turn in turns if turn.pcm]:
-            said.append(Spoken(turn.answer, turn.pcm))
-            unended.append(said[-1].babbles or not turn.ended)
-        result["unended"] = share(unended)
+        answers = [turn for _, turns in held for turn in turns if turn.pcm]
+        said = [Spoken(turn.answer, turn.pcm) for turn in answers]
+        result["unended"] = share([s.babbles or not t.ended for s, t in zip(said, answers, strict=True)])
     if "listening" in parts:
         result["transcription_wer"] = round(speech.transcribe(engine, options.sentences), 4)
-    if "speaking" in parts:
+    if listener is not None:
         aloud = speech.read_aloud(engine, options.judge)
-        result["aloud_wer"] = round(speech.judged(aloud, "sentences"), 4)
-        chosen = said[:: max(1, len(said) // options.judge)][: options.judge]
+        chosen = spread(said, options.judge)
+        result["aloud_wer"] = round(listener.words_wrong(aloud, "sentences"), 4)
         if chosen:
-            result["spoken_wer"] = round(speech.judged(chosen, "answers"), 4)
-        result["naturalness"] = round(speech.naturalness((chosen or aloud)[:20]), 2)
-    if "turns" in parts:
-        questions = held_out(-(-options.pauses // len(skills)), skills, "clean", seed=12)[: options.pauses]
-        recordings = turn_taking.hesitant_questions(load_recogniser(options.model_dir), questions)
-        decisions = turn_taking.take_turns(engine, recordings)
-        delays = [d.delay_ms for d in decisions if d.delay_ms is not None and not d.cut_off]
+            result["spoken_wer"] = round(listener.words_wrong(chosen, "answers"), 4)
+        result["naturalness"] = round(listener.naturalness(spread(chosen or aloud, _RATED)), 2)
+    if recogniser is not None:
+        questions = spread(held_out(-(-options.pauses // len(skills)), skills, "clean", seed=12), options.pauses)
+        decisions = turn_taking.take_turns(engine, turn_taking.hesitant_questions(recogniser, questions))
+        delay_ms = median([d.delay_ms for d in decisions if not d.cut_off] or [math.inf])
         result["cut_offs"] = share([d.cut_off for d in decisions])
-        result["decision_ms"] = round(median(delays)) if delays else None
+        result["decision_ms"] = round(delay_ms) if delay_ms < math.inf else None
     print_tables(result)
     print(json.dumps(result))
     return 0

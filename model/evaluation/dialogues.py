@@ -31,13 +31,14 @@ from server.engine.messages import (
     OpenSession,
     Respond,
     ResponseDone,
+    SessionFailed,
     SetInstructions,
     TextDelta,
     TranscriptDone,
 )
 from server.engine.speech_engine import SpeechEngine
 
-_MAX_TOKENS = 600  # an answer that long has lost its end
+MAX_TOKENS = 600  # an answer that long has lost its end
 
 
 CONDITIONS = ("clean", "noise", "telephone")
@@ -81,10 +82,15 @@ def word_errors(reference: str, said: str) -> tuple[int, int]:
     return row[-1], len(a)
 
 
+def strangers() -> list[str]:
+    """The voices that training never hears."""
+    return [voice.name for voice in voices.of_split(HELDOUT)]
+
+
 def held_out(per_skill: int, skills: tuple[str, ...], condition: str, seed: int = 11) -> list[Question]:
     """`per_skill` dialogues of each skill, voices in turn; the same ones for every condition."""
     rng = random.Random(seed)
-    names = [v.name for v in voices.of_split(HELDOUT)]
+    names = strangers()
     return [
         Question(dialogues.draw(rng, HELDOUT, skill), skill, names[(i + j) % len(names)], condition)
         for i, skill in enumerate(skills)
@@ -105,16 +111,21 @@ def disturbed(pcm: np.ndarray, condition: str, rng: np.random.Generator) -> np.n
     return pcm
 
 
-def until_done(engine: SpeechEngine, wanted: set[str]) -> tuple[dict[str, list[Event]], float]:
-    """Step until every session in `wanted` has its `ResponseDone`; returns events by session, and the seconds."""
+def run_until(engine: SpeechEngine, kind: type[Event], wanted: set[str]) -> dict[str, list[Event]]:
+    """Step until every session in `wanted` has had an event of that kind; returns the events by session.
+
+    Raises `RuntimeError` if the engine fails one of them.
+    """
     found: dict[str, list[Event]] = defaultdict(list)
-    started, left = time.perf_counter(), set(wanted)
+    left = set(wanted)
     while left:
         for event in engine.step():
+            if isinstance(event, SessionFailed):
+                raise RuntimeError(f"expected the engine to go on, got: {event.message}")
             found[event.session_id].append(event)
-            if isinstance(event, ResponseDone):
+            if isinstance(event, kind):
                 left.discard(event.session_id)
-    return found, time.perf_counter() - started
+    return found
 
 
 def converse(engine: SpeechEngine, questions: list[Question], temperature: float) -> tuple[list[list[Answered]], float]:
@@ -134,16 +145,18 @@ def converse(engine: SpeechEngine, questions: list[Question], temperature: float
             engine.receive(Hear(names[i], disturbed(spoken, question.condition, noise).tobytes()))
             engine.receive(CommitTurn(names[i], f"q{k}"))
             _respond(engine, names[i], f"a{k}", questions[i], temperature)
-        events, seconds = until_done(engine, {names[i] for i in now})
-        spent_s += seconds
+        started = time.perf_counter()
+        events = run_until(engine, ResponseDone, {names[i] for i in now})
+        spent_s += time.perf_counter() - started
         calls = {i: _call(events[names[i]]) for i in now}
         called = [i for i in now if calls[i]]
         for i in called:
             result = questions[i].dialogue.turns[k].result or "{}"
             engine.receive(AddText(names[i], f"f{k}", "result", result))
             _respond(engine, names[i], f"b{k}", questions[i], temperature)
-        after, seconds = until_done(engine, {names[i] for i in called})
-        spent_s += seconds
+        started = time.perf_counter()
+        after = run_until(engine, ResponseDone, {names[i] for i in called})
+        spent_s += time.perf_counter() - started
         for i in now:
             turn_events = events[names[i]] + after[names[i]]
             held[i].append(
@@ -164,7 +177,7 @@ def converse(engine: SpeechEngine, questions: list[Question], temperature: float
 def _respond(engine: SpeechEngine, name: str, item: str, question: Question, temperature: float) -> None:
     functions = tuple(Function(t.name, json.dumps(t.schema())) for t in question.dialogue.tools)
     calls = Calls(functions) if functions else None
-    engine.receive(Respond(name, item, item, max_tokens=_MAX_TOKENS, temperature=temperature, calls=calls))
+    engine.receive(Respond(name, item, item, max_tokens=MAX_TOKENS, temperature=temperature, calls=calls))
 
 
 def _call(events: list[Event]) -> str:

@@ -20,8 +20,7 @@ def _percent(*path: str) -> Callable[[Figures], float | None]:
 
 
 def _worst_skill(result: Figures) -> float | None:
-    shares = result["by_skill"].values()
-    return 100 * min(shares) if shares else None
+    return 100 * min(result["by_skill"].values()) if "by_skill" in result else None
 
 
 def _more(key: str, measure: str, find: Callable[[Figures], float | None], must: float, aim: float) -> Target:

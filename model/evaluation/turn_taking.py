@@ -1,15 +1,19 @@
 """Does the model know when it is its turn? Questions with a pause in mid-sentence, through the server's own session.
 
-Session, turn detection (`semantic_vad`) and engine are those of the server; time is that of the audio, and the engine
-takes as many steps in it as one core can. What the network and other sessions add is measured by `antiphon bench`.
+Session, turn detection (`semantic_vad`) and engine are those of the server. Time is that of the audio, and an engine
+step takes 4 ms of it, however fast the machine is: what machine, network and other sessions add, `antiphon bench`
+measures.
 """
 
 import base64
 import json
+import math
 import random
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+import torchaudio.functional as AF
 from tqdm import tqdm
 
 from model.evaluation.dialogues import Question
@@ -20,11 +24,13 @@ from model.training.tokenizer import Recogniser
 from server.engine.messages import CloseSession, OpenSession
 from server.engine.speech_engine import SpeechEngine
 from server.session import Output, Session
-from server.turn_detection import WINDOW_MS, WINDOW_SAMPLES, VoiceActivity, VoiceActivityNetwork
+from server.turn_detection import WINDOW_MS, VoiceActivity, VoiceActivityNetwork
 
-_LEAD_MS, _WAIT_MS = 300, 4000
+_LEAD_MS, _WAIT_MS = 300, 5000  # semantic_vad waits for at most 4 s
 _PAD_MS = 50  # silence that `speak` leaves at the end of a recording
-_STEPS_PER_WINDOW = 8  # a step takes 3 to 4 ms
+_STEP_MS = 4
+_WIRE_HZ = 24_000
+_CHUNK_SAMPLES = _WIRE_HZ * WINDOW_MS // 1000
 _DETECTION = {"audio": {"input": {"turn_detection": {"type": "semantic_vad"}}}}
 
 
@@ -34,8 +40,8 @@ class Decision:
 
     cut_off: bool
     """It took a pause in the sentence for the end."""
-    delay_ms: float | None
-    """From the real end to the decision; None if there was none."""
+    delay_ms: float
+    """From the real end to the decision; infinite if there was none."""
 
 
 def decide(engine: SpeechEngine, network: VoiceActivityNetwork, name: str, pcm: np.ndarray) -> Decision:
@@ -43,7 +49,8 @@ def decide(engine: SpeechEngine, network: VoiceActivityNetwork, name: str, pcm: 
     session, activity = Session(name, "antiphon-nano", _DETECTION), VoiceActivity()
     end_ms = _LEAD_MS + 1000 * len(pcm) / HEARD_HZ - _PAD_MS
     lead, tail = (np.zeros(HEARD_HZ * ms // 1000, np.int16) for ms in (_LEAD_MS, _WAIT_MS))
-    heard = np.concatenate([lead, pcm, tail])
+    heard = torch.from_numpy(np.concatenate([lead, pcm, tail]).astype(np.float32))
+    wire = AF.resample(heard, HEARD_HZ, _WIRE_HZ).clamp(-32768, 32767).to(torch.int16).numpy()
     engine.receive(OpenSession(name))
     stopped_ms: list[float] = []
 
@@ -53,9 +60,9 @@ def decide(engine: SpeechEngine, network: VoiceActivityNetwork, name: str, pcm: 
         stopped_ms.extend(now_ms for event in output.events if event["type"] == "input_audio_buffer.speech_stopped")
 
     pass_on(session.opened(), 0)
-    for first in range(0, len(heard) - WINDOW_SAMPLES, WINDOW_SAMPLES):
-        now_ms = 1000 * (first + WINDOW_SAMPLES) / HEARD_HZ
-        data = base64.b64encode(heard[first : first + WINDOW_SAMPLES].tobytes()).decode()
+    for first in range(0, len(wire) - _CHUNK_SAMPLES, _CHUNK_SAMPLES):
+        now_ms = 1000 * (first + _CHUNK_SAMPLES) / _WIRE_HZ
+        data = base64.b64encode(wire[first : first + _CHUNK_SAMPLES].tobytes()).decode()
         frame = json.dumps({"type": "input_audio_buffer.append", "audio": data})
         output, samples = session.client_frame(frame)
         pass_on(output, now_ms)
@@ -65,15 +72,15 @@ def decide(engine: SpeechEngine, network: VoiceActivityNetwork, name: str, pcm: 
         for window in activity.windows(samples):
             probabilities, activity.state = network(window[None], activity.state)
             pass_on(session.speech_window(float(probabilities[0])), now_ms)
-        for step in range(_STEPS_PER_WINDOW):
+        for step_ms in range(_STEP_MS, WINDOW_MS + 1, _STEP_MS):
             for event in engine.step():
-                pass_on(session.engine_event(event), now_ms + WINDOW_MS * step / _STEPS_PER_WINDOW)
+                pass_on(session.engine_event(event), now_ms + step_ms)
         if any(at >= end_ms for at in stopped_ms):
             break
     engine.receive(CloseSession(name))
     engine.step()
-    after = [at - end_ms for at in stopped_ms if at >= end_ms]
-    return Decision(any(at < end_ms for at in stopped_ms), after[0] if after else None)
+    delay_ms = next((at - end_ms for at in stopped_ms if at >= end_ms), math.inf)
+    return Decision(any(at < end_ms for at in stopped_ms), delay_ms)
 
 
 def hesitant_questions(recogniser: Recogniser, questions: list[Question], seed: int = 5) -> list[np.ndarray]:

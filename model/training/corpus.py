@@ -54,7 +54,8 @@ class Line:
 # --- what is said --------------------------------------------------------------------------------------------------
 
 
-# The free sentences that are for measuring only, as places in the shuffled list.
+# The free sentences that are for measuring only, as places in the shuffled list. Of another WordNet the list is
+# another: what was trained with this one (38,676 sentences) must be measured with this one.
 _HELDOUT_FREE = slice(29_000, 30_000)
 
 

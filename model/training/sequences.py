@@ -67,6 +67,7 @@ class Sequence:
 HeardRow = tuple[str, str, np.ndarray, int, list[int]]
 _CLEAN_SHARE, _HESITANT_SHARE = 0.35, 0.3
 _HEARD_BATCH = 25
+_LONGEST_WORD_TOKENS = 30  # whatever takes longer has a pause in it
 
 
 def word_borders(recording: Recording) -> list[int]:
@@ -82,6 +83,15 @@ def word_borders(recording: Recording) -> list[int]:
     shares = np.cumsum(counts) / sum(counts) * len(heard)
     first = next(start for start, name in recording.sounds if not name.startswith("_"))
     return [first, *(heard[max(0, round(share) - 1)] for share in shares)]
+
+
+def in_codes(borders: list[int], lead: int, scale: float) -> list[int]:
+    """Borders of words in samples -> the last code before the first word, and the code with which each was heard.
+
+    `lead` samples come before the recording, and all of it takes `scale` times as long.
+    """
+    codes = [int((lead + at) * scale / TOKEN_SAMPLES) + DELAY for at in borders]
+    return [at - (i == 0) for i, at in enumerate(codes)]
 
 
 def hesitant(recording: Recording, pcm: np.ndarray, rng: random.Random) -> tuple[Recording, np.ndarray]:
@@ -133,7 +143,7 @@ def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
         for row, ((recording, pcm), tail) in enumerate(zip(batch, tails, strict=True)):
             end = (lead + len(pcm)) * scale
             length = int((end + tail) / TOKEN_SAMPLES) + DELAY_TOKENS
-            words = [int((lead + at) * scale / TOKEN_SAMPLES) + DELAY for at in word_borders(recording)]
+            words = in_codes(word_borders(recording), lead, scale)
             first_after = int(end / TOKEN_SAMPLES) + 1
             rows.append((recording.text, recording.kind, codes[row, :length].copy(), first_after, words))
     return rows
@@ -187,6 +197,10 @@ def misheard(codes: list[int], rng: random.Random) -> list[int]:
     return heard
 
 
+# Codes of a line, the first one after the speech, and those at which each word has been heard.
+Said = tuple[list[int], int, list[int]]
+
+
 def spelt(word: str) -> str:
     """A word without its capitals and punctuation."""
     return word.lower().strip(".,?!;:\"'")
@@ -207,7 +221,7 @@ class Sequences:
         hears: bool = True,
     ) -> None:
         self.layout, self.text, self.dialogues = layout, text, list(dialogues)
-        self.heard: dict[str, list[tuple[list[int], int, list[int]]]] = {}
+        self.heard: dict[str, list[Said]] = {}
         self.free: list[str] = []
         self.spoken: dict[str, list[int]] = {}
         self.aloud: list[str] = []
@@ -225,13 +239,15 @@ class Sequences:
             codes = tensor.tolist()
             self.heard.setdefault(line, []).append((codes, end, borders[1:]))
             for word, before, last in zip(line.split(), borders, borders[1:], strict=False):
-                if before < last:
+                if 0 < last - before <= _LONGEST_WORD_TOKENS:
                     self._said.setdefault(spelt(word), []).append((codes, before + 1, last))
             if borders:
                 last = borders[-1]
                 self._silences.append((codes[: borders[0] + 1], codes[last + 1 :], end - last - 1))
         if hears:
-            self._unheard = [line for line in corpus.free_sentences() if self._can_splice(line)]
+            self._unheard = [
+                line for line in corpus.free_sentences() if line not in self.heard and self._can_splice(line)
+            ]
         for line, kind, codes in torch.load(data / "spoken_codes.pt", weights_only=True):
             self.spoken[line] = codes.tolist()
             if kind == "free":
@@ -241,10 +257,13 @@ class Sequences:
         return self.layout.control(name)
 
     def _can_splice(self, line: str) -> bool:
-        return line not in self.heard and all(spelt(word) in self._said for word in line.split())
+        return all(spelt(word) in self._said for word in line.split())
 
-    def _spliced(self, line: str, rng: random.Random) -> tuple[list[int], int, list[int]]:
-        """A line that nobody said, from words that several people said elsewhere; as the entries of `heard`.
+    def _recorded(self, line: str, rng: random.Random) -> Said:
+        return rng.choice(self.heard[line])
+
+    def _spliced(self, line: str, rng: random.Random) -> Said:
+        """A line as nobody said it, from words that several people said elsewhere.
 
         What was recorded is soon known by heart: then the Transformer recalls questions instead of hearing words.
         """
@@ -256,8 +275,8 @@ class Sequences:
             ends.append(len(codes) - 1)
         return codes + after, len(codes) + silent, ends
 
-    def _hear(self, sequence: Sequence, line: str, rng: random.Random) -> None:
-        codes, end, words = rng.choice(self.heard[line]) if line in self.heard else self._spliced(line, rng)
+    def _hear(self, sequence: Sequence, line: str, said: Said, rng: random.Random) -> None:
+        codes, end, words = said
         sequence.given(self._c("<user>"))
         first = len(sequence.tokens)
         for i, code in enumerate(misheard(codes, rng)):
@@ -300,8 +319,10 @@ class Sequences:
         speak = kind == "dialogue"
         new = kind in ("typed", "drill", "spliced")
         question = varied(turn.question, rng) if new or turn.question not in self.heard else turn.question
-        if (question in self.heard and not new) or (kind == "spliced" and self._can_splice(question)):
-            self._hear(sequence, question, rng)
+        if kind == "spliced" and self._can_splice(question):
+            self._hear(sequence, question, self._spliced(question, rng), rng)
+        elif not new and question in self.heard:
+            self._hear(sequence, question, self._recorded(question, rng), rng)
         else:
             sequence.given(self._c("<user>"), self._c("<text>"), *self.text.encode(question), self._c("<end>"))
         if turn.call:
@@ -320,9 +341,11 @@ class Sequences:
             kind = rng.choices(list(mix), list(mix.values()))[0]
             whole = True
             if kind == "transcribe":
-                self._hear(sequence, rng.choice(self.free), rng)
+                line = rng.choice(self.free)
+                self._hear(sequence, line, self._recorded(line, rng), rng)
             elif kind == "spliced" and rng.random() < 0.5:
-                self._hear(sequence, rng.choice(self._unheard), rng)
+                line = rng.choice(self._unheard)
+                self._hear(sequence, line, self._spliced(line, rng), rng)
             elif kind == "aloud":
                 whole = self._read_aloud(sequence, rng.choice(self.aloud))
             else:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer, AudioTokenizerConfig
-from model.checkpoint import load
+from model.checkpoint import CheckpointError, load
 from model.streaming import ConvNeXtBlock, Stack
 from model.training import augment, corpus, phones
 from model.training.run import Run, by_length, mixed_precision, rank
@@ -91,7 +91,10 @@ def load_recogniser(folder: Path) -> Recogniser:
     Raises `CheckpointError`, and `FileNotFoundError` where its heads were not kept.
     """
     net = Recogniser(AudioTokenizerConfig())
-    net.load_state_dict(load_file(folder / RECOGNISER), strict=False)
+    missing = net.load_state_dict(load_file(folder / RECOGNISER), strict=False).missing_keys
+    heads = [name for name in missing if not name.startswith("tokenizer.")]
+    if heads:
+        raise CheckpointError(f"{folder / RECOGNISER}: expected {heads[0]}, found none")
     net.tokenizer.load_state_dict(load(folder, transformer=False).tokenizer.state_dict())
     return net.eval().requires_grad_(False)
 

