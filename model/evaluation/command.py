@@ -27,7 +27,7 @@ from tqdm import tqdm
 from benchmarks.targets import table
 from model.checkpoint import EMBEDDED, load
 from model.evaluation import speech, turn_taking
-from model.evaluation.dialogues import CONDITIONS, Answered, Question, converse, held_out, word_errors
+from model.evaluation.dialogues import CONDITIONS, Answered, Question, converse, held_out, word_error_rate
 from model.evaluation.speech import Spoken
 from model.evaluation.targets import ARITHMETIC, TARGETS
 from model.training.corpus import SPOKEN_HZ
@@ -76,7 +76,7 @@ def dialogue_figures(results: Held) -> dict[str, Any]:
     """Right answers, in all and by kind. What counts is the last turn: in a memory dialogue, what was remembered."""
     final = [(question, turns[-1].right) for question, turns in results]
     clean = [(question, right) for question, right in final if question.condition == "clean"]
-    heard = [word_errors(t.turn.question, t.heard) for q, turns in results if q.condition == "clean" for t in turns]
+    heard = [(t.turn.question, t.heard) for q, turns in results if q.condition == "clean" for t in turns]
     refusals = [
         "sorry" in turns[-1].answer.lower()
         for q, turns in results
@@ -91,7 +91,7 @@ def dialogue_figures(results: Held) -> dict[str, Any]:
         "by_condition": shares((q.condition, right) for q, right in final),
         "arithmetic": share([right for q, right in clean if q.skill in ARITHMETIC]),
         "memory": share([right for q, right in clean if q.skill.startswith("memory") and len(q.dialogue.turns) > 2]),
-        "hearing_wer": round(sum(e for e, _ in heard) / sum(n for _, n in heard), 4) if heard else None,
+        "hearing_wer": round(word_error_rate(heard), 4) if heard else None,
         "false_refusals": share(refusals),
     }
 

@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,12 @@ def word_errors(reference: str, said: str) -> tuple[int, int]:
         for j, other in enumerate(b, 1):
             previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (word != other))
     return row[-1], len(a)
+
+
+def word_error_rate(pairs: Iterable[tuple[str, str]]) -> float:
+    """Share of the words of the references that is wrong, over all pairs of (reference, said)."""
+    counts = [word_errors(reference, said) for reference, said in pairs]
+    return sum(errors for errors, _ in counts) / max(1, sum(words for _, words in counts))
 
 
 def strangers() -> list[str]:

@@ -10,7 +10,7 @@ import torch
 import torchaudio.functional as AF
 from tqdm import tqdm
 
-from model.evaluation.dialogues import MAX_TOKENS, run_until, strangers, word_errors
+from model.evaluation.dialogues import MAX_TOKENS, run_until, strangers, word_error_rate
 from model.training import corpus
 from model.training.corpus import HEARD_HZ, SPOKEN_HZ, Line, speak
 from model.training.turns import HELDOUT
@@ -49,7 +49,7 @@ class Spoken:
 
 def transcribe(engine: SpeechEngine, count: int) -> float:
     """Word error rate of `count` free sentences, spoken by the held-out voices in turn."""
-    names, errors, words = strangers(), 0, 0
+    names, pairs = strangers(), []
     for i, text in enumerate(tqdm(corpus.free_sentences(HELDOUT)[:count], desc="listening", unit="sentence")):
         pcm, _ = speak(Line(text, names[i % len(names)], "free", 1.0, HEARD_HZ))
         name = f"listen {i}"
@@ -58,9 +58,8 @@ def transcribe(engine: SpeechEngine, count: int) -> float:
         engine.receive(CommitTurn(name, "q"))
         events = run_until(engine, TranscriptDone, {name})[name]
         engine.receive(CloseSession(name))
-        e, n = word_errors(text, next(e.text for e in events if isinstance(e, TranscriptDone)))
-        errors, words = errors + e, words + n
-    return errors / max(words, 1)
+        pairs.append((text, next(e.text for e in events if isinstance(e, TranscriptDone))))
+    return word_error_rate(pairs)
 
 
 def read_aloud(engine: SpeechEngine, count: int) -> list[Spoken]:
@@ -90,12 +89,10 @@ class Listener:
 
     def words_wrong(self, said: list[Spoken], what: str) -> float:
         """Word error rate of what Whisper-base hears against the texts, both normalised."""
-        errors, words = 0, 0
-        for one in tqdm(said, desc=f"judging {what}", unit="answer"):
-            heard = self._judge.transcribe(one.at(HEARD_HZ).numpy())
-            e, n = word_errors(self._plain(one.text), self._plain(heard))
-            errors, words = errors + e, words + n
-        return errors / max(words, 1)
+        return word_error_rate(
+            (self._plain(one.text), self._plain(self._judge.transcribe(one.at(HEARD_HZ).numpy())))
+            for one in tqdm(said, desc=f"judging {what}", unit="answer")
+        )
 
     @torch.inference_mode()
     def naturalness(self, said: list[Spoken]) -> float:

@@ -12,8 +12,6 @@ import random
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-import torchaudio.functional as AF
 from tqdm import tqdm
 
 from model.evaluation.dialogues import Question
@@ -21,6 +19,7 @@ from model.training.align import sounds_in
 from model.training.corpus import HEARD_HZ, Line, Recording, speak
 from model.training.sequences import hesitant
 from model.training.tokenizer import Recogniser
+from server.audio import resampler
 from server.engine.messages import CloseSession, OpenSession
 from server.engine.speech_engine import SpeechEngine
 from server.session import Output, Session
@@ -49,8 +48,7 @@ def decide(engine: SpeechEngine, network: VoiceActivityNetwork, name: str, pcm: 
     session, activity = Session(name, "antiphon-nano", _DETECTION), VoiceActivity()
     end_ms = _LEAD_MS + 1000 * len(pcm) / HEARD_HZ - _PAD_MS
     lead, tail = (np.zeros(HEARD_HZ * ms // 1000, np.int16) for ms in (_LEAD_MS, _WAIT_MS))
-    heard = torch.from_numpy(np.concatenate([lead, pcm, tail]).astype(np.float32))
-    wire = AF.resample(heard, HEARD_HZ, _WIRE_HZ).clamp(-32768, 32767).to(torch.int16).numpy()
+    wire = resampler(HEARD_HZ, _WIRE_HZ)(np.concatenate([lead, pcm, tail]), True)
     engine.receive(OpenSession(name))
     stopped_ms: list[float] = []
 
