@@ -1,5 +1,6 @@
 """Parts of the training that decide what the model learns; the training itself is measured by `antiphon eval`."""
 
+import pickle
 import random
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from model.training import corpus, sequences
 from model.training.corpus import Recording
 from model.training.run import Run, in_parallel, rank
 from model.training.tokenizer import DELAY
-from model.training.transformer import FactoredCodes
+from model.training.transformer import FactoredCodes, Learner
 from model.training.turns import HELDOUT, Turn
+from model.transformer import TransformerConfig
 
 WORDNET = 'gloss | a meaning; "The {0} cat sat down there"\n'
 WORDS = {"one": 3, "two": 2, "three": 3}
@@ -68,31 +70,100 @@ def test_free_sentences_are_for_training_or_for_measuring(tmp_path: Path, monkey
     assert corpus.free_sentences() == train
 
 
-def test_a_line_that_nobody_said_is_put_together_from_words_that_somebody_did(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sequences.Sequences:
+    """One heard recording and one spoken answer."""
     monkeypatch.setattr(sequences.corpus, "free_sentences", lambda: ["Two one."])
-    layout = TokenLayout()
+    monkeypatch.setattr(sequences, "misheard", lambda codes, rng: codes)
     # Silence, "one" (codes 10 to 12), "two" (20 and 21), silence that is nothing else from code 8 on.
     codes = torch.tensor([1, 1, 10, 11, 12, 20, 21, 2, 3, 3, 3, 3, 3, 3, 3, 3], dtype=torch.int16)
     torch.save([("One two.", "free", codes, 8, [1, 4, 6])], tmp_path / "heard_codes.pt")
-    torch.save([], tmp_path / "spoken_codes.pt")
-    drawn = sequences.Sequences(layout, TextTokenizer.load(EMBEDDED / "tokenizer.json"), tmp_path)
-    monkeypatch.setattr(sequences, "misheard", lambda codes, rng: codes)
-    for seed in range(20):
-        sequence = drawn.draw(random.Random(seed), {"spliced": 1})
-        heard = [t - layout.heard_start for t in sequence.tokens if layout.heard_start <= t < layout.spoken_start]
-        if heard:
-            break
+    spoken = torch.arange(100, 116, dtype=torch.int16)
+    sounds = torch.tensor([sequences.phones.UNKNOWN_SOUND, *range(15)], dtype=torch.int16)
+    torch.save([("Two.", "free", spoken, sounds)], tmp_path / "spoken_codes.pt")
+    return sequences.Sequences(TokenLayout(), TextTokenizer.load(EMBEDDED / "tokenizer.json"), tmp_path)
+
+
+def _codes(sequence: sequences.Sequence, layout: TokenLayout) -> list[int]:
+    return [token - layout.heard_start for token in sequence.tokens if layout.is_heard(token)]
+
+
+def test_a_line_that_nobody_said_is_put_together_from_words_that_somebody_did(drawn: sequences.Sequences) -> None:
+    rng, sequence = random.Random(0), sequences.Sequence()
+    drawn._hear(sequence, "Two one.", drawn._spliced("Two one.", rng, 0.0), rng)
+    heard = _codes(sequence, drawn.layout)
     assert heard == [1, 1, 20, 21, 10, 11, 12, 2, 3, 3, 3, 3, 3, 3, 3, 3]
     over = sequence.targets[1 : len(heard) + 1].index(sequences.IS_OVER)
     assert over == 8 + sequences._OVER_AFTER_TOKENS
-    pieces = [t for t in sequence.words if t >= 0]
+    pieces = [t for t in sequence.hints if t >= 0]
     assert drawn.text.decode(pieces).split() == ["Two", "one."]
-    assert sequence.words[4] == pieces[0]  # where "two" has been heard
+    assert sequence.hints[4] == pieces[0]  # where "two" has been heard
     again = sequences.Sequence()
     drawn._turn(again, Turn("free", "One two.", "Yes.", "yes"), random.Random(0), "spliced", tools=False)
-    assert layout.heard_start + 10 in again.tokens  # also where somebody did say it
+    assert 10 in _codes(again, drawn.layout)  # also where somebody did say it
+
+
+def test_a_pause_between_spliced_words_is_no_end(drawn: sequences.Sequences) -> None:
+    rng, sequence = random.Random(0), sequences.Sequence()
+    said = drawn._spliced("Two one.", rng, 1.0)
+    drawn._hear(sequence, "Two one.", said, rng)
+    heard = _codes(sequence, drawn.layout)
+    pause = heard.index(10) - heard.index(21) - 1
+    assert 8 <= pause <= 25
+    assert said[2] == [3, 6 + pause]  # the words are heard before and behind it
+    goes_on = sequence.targets[1 : len(heard) + 1]
+    assert goes_on.index(sequences.IS_OVER) == 8 + pause + sequences._OVER_AFTER_TOKENS
+
+
+def test_a_salad_is_made_of_words_that_somebody_said(drawn: sequences.Sequences) -> None:
+    salads = [drawn._salad(random.Random(seed)) for seed in range(20)]
+    assert {sequences.spelt(word) for salad in salads for word in salad.split()} == {"one", "two"}
+    assert all(3 <= len(salad.split()) <= 12 for salad in salads)
+    assert any(" two two" in salad.lower() for salad in salads)  # no sense
+
+
+def test_the_processes_that_train_can_be_sent_what_they_draw_from(drawn: sequences.Sequences) -> None:
+    mix = {"transcribe": 1.0}
+    sent = pickle.loads(pickle.dumps(drawn))
+    assert sent.draw(random.Random(0), mix) == drawn.draw(random.Random(0), mix)
+
+
+def test_before_each_spoken_code_its_sound_is_asked_for(drawn: sequences.Sequences) -> None:
+    sequence, layout = sequences.Sequence(), drawn.layout
+    assert drawn._read_aloud(sequence, "Two.")
+    asked = {
+        token - layout.spoken_start: hint
+        for hint, token in zip(sequence.hints, sequence.tokens[1:], strict=False)
+        if layout.is_spoken(token)
+    }
+    assert asked == {100: -1} | {101 + sound: layout.text + sound for sound in range(15)}
+
+
+def test_misheard_codes_are_one_level_off_in_one_digit() -> None:
+    codes = np.random.default_rng(0).integers(0, 4096, 2000)
+    changed = [sequences.misheard(codes, random.Random(seed)) for seed in range(8)]
+    shares = [float((heard != codes).mean()) for heard in changed]
+    assert min(shares) == 0.0
+    assert 0.1 < max(shares) < 0.35
+    for heard in changed:
+        digits = np.stack([np.abs(heard // 8**i % 8 - codes // 8**i % 8) for i in range(4)])
+        assert set(digits.sum(0).tolist()) <= {0, 1}
+
+
+def test_other_codes_for_the_same_sounds_begin_with_the_same_embeddings() -> None:
+    torch.manual_seed(0)
+    layout = TokenLayout()
+    config = TransformerConfig(layout.size, hidden_size=32, num_hidden_layers=1, intermediate_size=32)
+    before = Learner(config, layout, torch.rand(layout.heard, 20))
+    order = torch.randperm(layout.heard)
+    after = Learner(config, layout, before.heard_prior[order])
+    with torch.no_grad():
+        before.heard.factors.zero_()  # all that it knows of a code is what is heard in it
+    after.read(before.export(), spoken=True, heard_prior=before.heard_prior)
+    heard = slice(layout.heard_start, layout.spoken_start)
+    with torch.no_grad():
+        wanted, found = before.embeddings()[heard][order], after.embeddings()[heard]
+    assert float((wanted - found).square().mean() / wanted.square().mean()) < 0.01
 
 
 def test_a_tokenizer_that_has_grown_hears_what_it_heard_before() -> None:

@@ -228,14 +228,11 @@ How do I tie a tie?
 Write a letter to my boss.
 How do I get to the station?
 Should I take the job?
-What's on television tonight?
 How much does a car cost?
 Who is the king of Spain?
-How do I fix my computer?
 What is the stock price today?
 Can you tell me about the Roman Empire?
 How deep is the ocean?
-Who invented the telephone?
 What is my horoscope?
 Where did I put my keys?
 How many stars are in the sky?
@@ -245,11 +242,9 @@ Who is your favorite singer?
 Explain how a motor works.
 What did Einstein say?
 Give me a recipe for soup.
-How do I learn to swim?
 Which book should I read?
 What is the population of China?
 Find a hotel for tonight.
-Why is the sky blue?
 Why do cats purr?
 When was the French Revolution?
 Who is the mayor of this city?
@@ -267,16 +262,68 @@ Who lives next door?
 What medicine should I take?
 Which shoes should I wear?
 Read my email.
-Who was the first man on the moon?
 Book a flight to Rome.
 How tall are you?
 What is in the newspaper?
 Who built the pyramids?
 Describe the taste of coffee.
 What color is my shirt?
-Can you see me?
 How does a television work?
-Tell me about dinosaurs.""".splitlines()
+Tell me about dinosaurs.
+What time does the shop close?
+When does my train leave?
+Where is the nearest hospital?
+Which team will win the cup?
+What does my sister do?
+Who wrote Romeo and Juliet?
+What is the square root of two?
+Translate this sentence into French.
+Which movie is on tonight?
+Call my brother.
+Send a message to my wife.
+Play some jazz.
+How high is the tallest mountain?
+Why do birds fly south?
+Why is the sea salty?
+How do I fix a bicycle?
+How do I bake bread?
+Where can I buy a ticket?
+Who discovered America?
+When was my mother born?
+What is inside this box?
+What am I holding in my hand?
+What am I thinking of?
+Will it be warm next week?
+Who will be the next president?
+How far is it to the moon?
+What is the best school in town?
+What is a good name for a cat?
+Tell me the news.
+Write a poem about the sea.
+Draw a picture of a horse.
+Explain the rules of chess.
+Explain how the heart works.
+What happened in history on this day?
+How does the internet work?
+How do planes stay in the air?
+What is philosophy?
+What is electricity?
+Which doctor should I see?
+Why does my head hurt?
+Can you make me a sandwich?
+Can you read my mind?
+Find my glasses.
+Look out of the window.
+How much money do I have?
+What is my address?
+Who is knocking at the door?
+Did I lock the door?
+Where does my neighbor work?
+What did I do yesterday?
+How many hairs are on my head?
+What language do they speak on Mars?
+Do my homework.
+Solve this equation for me.""".splitlines()
 )
 
 # Things that it must not do, each asked in several ways.

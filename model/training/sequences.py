@@ -4,6 +4,7 @@ A sequence is a list of token ids with, for each position, what its *next* token
 the question whether the turn is over. Dialogues are put together anew every time one is drawn.
 """
 
+import functools
 import multiprocessing
 import random
 from collections.abc import Iterable
@@ -14,23 +15,25 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import torchaudio.functional as AF
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer
 from model.layout import TokenLayout, interleave
 from model.text_tokenizer import TextTokenizer
-from model.training import augment, corpus
-from model.training.align import sounds_of
+from model.training import augment, corpus, phones
+from model.training.align import sounds_in, sounds_of
 from model.training.corpus import HEARD_HZ, Recording
 from model.training.dialogues import draw as draw_dialogue
 from model.training.dialogues import drill, varied
 from model.training.speaker import LEAD_CUT_SAMPLES, Speaker, latents_of
-from model.training.tokenizer import DELAY, Recogniser
-from model.training.turns import TRAIN, Dialogue, Turn
+from model.training.tokenizer import DELAY, FRAMES_PER_TOKEN, Example, Recogniser
+from model.training.turns import TRAIN, Dialogue, Turn, sentence
 
 NOTHING, TEXT, SPEECH, GOES_ON, IS_OVER = range(5)
-# The turn counts as over from this many tokens after the last sound: the first code about silence and nothing else.
-_OVER_AFTER_TOKENS = DELAY + 1
+# The turn counts as over from this many tokens after the recording, which ends with 50 ms of silence: by then a fifth
+# of a second without a sound has been heard, so what was said has to tell the end from a pause.
+_OVER_AFTER_TOKENS = 2
 
 
 @dataclass
@@ -39,35 +42,46 @@ class Sequence:
 
     tokens: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
-    words: list[int] = field(default_factory=list)
-    """At a heard code: the piece of text that has just been heard, or -1."""
+    hints: list[int] = field(default_factory=list)
+    """What else is asked for at a token, or -1: at a heard code the piece of text that has just been heard; before a
+    spoken code the sound that it makes, as `layout.text` and the number of the sound."""
 
     def given(self, *tokens: int) -> None:
         """Tokens that somebody else says."""
-        for token in tokens:
-            self.tokens.append(token)
-            self.targets.append(NOTHING)
-            self.words.append(-1)
+        self.tokens.extend(tokens)
+        self.targets.extend([NOTHING] * len(tokens))
+        self.hints.extend([-1] * len(tokens))
 
-    def learnt(self, tokens: list[int], layout: TokenLayout) -> None:
-        """Tokens that the model says: the position before each learns it."""
-        ended = False
+    def learnt(self, tokens: list[int], layout: TokenLayout, sounds: Iterable[int] = ()) -> None:
+        """Tokens that the model says: the position before each learns it. `sounds`: those of the spoken codes."""
+        ended, sound = False, iter(sounds)
         for token in tokens:
-            spoken = layout.is_spoken(token) or (ended and token == layout.control("<end>"))
+            code = layout.is_spoken(token)
+            spoken = code or (ended and token == layout.control("<end>"))
             self.targets[-1] = SPEECH if spoken else TEXT
+            if code:
+                self.hints[-1] = hint_of_sound(layout, next(sound, phones.UNKNOWN_SOUND))
             ended = ended or token == layout.control("<text_end>")
-            self.tokens.append(token)
-            self.targets.append(NOTHING)
-            self.words.append(-1)
+            self.given(token)
+
+
+def hint_of_sound(layout: TokenLayout, sound: int) -> int:
+    """The class of a sound among the hints; -1 for one that is not known."""
+    return -1 if sound == phones.UNKNOWN_SOUND else layout.text + sound
 
 
 # Text, kind, codes, the first code after the speech, the codes between words: the last one before the first word, and
 # those at which each has been heard. Codes are int16; as tensors they would cost a file handle each on their way
 # between processes.
+Codes = NDArray[np.int64]
 HeardRow = tuple[str, str, np.ndarray, int, list[int]]
 _CLEAN_SHARE, _HESITANT_SHARE = 0.35, 0.3
 _HEARD_BATCH = 25
-_LONGEST_WORD_TOKENS = 30  # whatever takes longer has a pause in it
+
+
+def _longest(word: str) -> int:
+    """How many codes a word may take; one that takes longer has a pause in it."""
+    return 6 + 3 * len(spelt(word))
 
 
 def word_borders(recording: Recording) -> list[int]:
@@ -164,46 +178,70 @@ def encode_heard(data: Path, recogniser: Recogniser, copies: int, processes: int
 
 
 @torch.inference_mode()
-def encode_spoken(data: Path, speaker: Speaker) -> Path:
-    """Recordings of the output voice -> codes: `spoken_codes.pt`, a list of (text, kind, codes)."""
-    path = data / "spoken_codes.pt"
-    recogniser = speaker.recogniser.eval()
+def _speak_shard(job: tuple[Path, Recogniser, Recogniser]) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
+    index, voice, listener = job
+    torch.set_num_threads(1)
+    recordings, waves = [], []
+    for recording, samples in corpus.load_shard(index):
+        pcm = torch.from_numpy(samples[LEAD_CUT_SAMPLES:].astype(np.float32)) / 32768
+        waves.append(AF.resample(pcm, corpus.SPOKEN_HZ, HEARD_HZ))
+        recordings.append(replace(recording, samples=len(waves[-1]), rate_hz=HEARD_HZ, sounds=()))
     rows = []
-    for recording, samples in tqdm(
-        list(corpus.load(data / "spoken")), desc="speaking", unit="recording", mininterval=5
-    ):
-        pcm = torch.from_numpy(samples[LEAD_CUT_SAMPLES:].astype(np.float32))[None] / 32768
-        pcm = AF.resample(pcm, corpus.SPOKEN_HZ, corpus.HEARD_HZ)
-        pcm = F.pad(pcm, (0, -pcm.shape[1] % TOKEN_SAMPLES))
-        codes = recogniser.tokenizer.fsq.codes(latents_of(recogniser, pcm))[0]
-        rows.append((recording.text, recording.kind, codes.to(torch.int16)))
-    torch.save(rows, path)
+    order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
+    for first in range(0, len(order), _HEARD_BATCH):
+        batch = order[first : first + _HEARD_BATCH]
+        heard = [(recordings[i], (waves[i] * 32767).round().to(torch.int16).numpy()) for i in batch]
+        for i, sounds in zip(batch, sounds_in(listener, heard), strict=True):
+            pcm = F.pad(waves[i], (0, -len(waves[i]) % TOKEN_SAMPLES))[None]
+            codes = voice.tokenizer.fsq.codes(latents_of(voice, pcm))[0]
+            aligned = Example(pcm[0].numpy(), (), tuple((at, phones.sound_id(name)) for at, name in sounds))
+            per_code = aligned.sounds_per_frame(FRAMES_PER_TOKEN * len(codes), 0, 1.0)[1::FRAMES_PER_TOKEN]
+            kept = codes.to(torch.int16).numpy(), per_code.to(torch.int16).numpy()
+            rows.append((recordings[i].text, recordings[i].kind, *kept))
+    return rows
+
+
+def encode_spoken(data: Path, speaker: Speaker, listener: Recogniser, processes: int) -> Path:
+    """Recordings of the output voice -> codes: `spoken_codes.pt`, a list of (text, kind, codes, sound of each code).
+
+    `listener` finds out when which sound is made.
+    """
+    path = data / "spoken_codes.pt"
+    voice = speaker.recogniser.eval().requires_grad_(False)
+    listener = listener.eval().requires_grad_(False)
+    jobs = [(index, voice, listener) for index in sorted((data / "spoken").glob("*.jsonl"))]
+    rows: list[tuple[str, str, np.ndarray, np.ndarray]] = []
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for done in tqdm(pool.imap(_speak_shard, jobs), desc="speaking", total=len(jobs), unit="shard"):
+            rows += done
+    torch.save(
+        [(text, kind, torch.from_numpy(codes), torch.from_numpy(sounds)) for text, kind, codes, sounds in rows], path
+    )
     return path
 
 
-def misheard(codes: list[int], rng: random.Random) -> list[int]:
+def misheard(codes: Codes, rng: random.Random) -> Codes:
     """Codes as a stranger's voice would give them: some of them one level off in one digit."""
     share = max(0.0, rng.uniform(-0.1, 0.3))
     if share == 0.0:
         return codes
-    heard = []
-    for code in codes:
-        if rng.random() < share:
-            unit = 8 ** rng.randrange(4)
-            digit = code // unit % 8
-            step = 1 if digit == 0 else -1 if digit == 7 else rng.choice((-1, 1))
-            code += step * unit
-        heard.append(code)
-    return heard
+    draw = np.random.default_rng(rng.getrandbits(32))
+    unit = 8 ** draw.integers(0, 4, len(codes))
+    digit = codes // unit % 8
+    step = np.where(digit == 0, 1, np.where(digit == 7, -1, draw.choice((-1, 1), len(codes))))
+    return np.where(draw.random(len(codes)) < share, codes + step * unit, codes)
 
 
 # Codes of a line, the first one after the speech, and those at which each word has been heard.
-Said = tuple[list[int], int, list[int]]
+Said = tuple[Codes, int, list[int]]
+
+
+_PUNCTUATION = ".,?!;:\"'"
 
 
 def spelt(word: str) -> str:
     """A word without its capitals and punctuation."""
-    return word.lower().strip(".,?!;:\"'")
+    return word.lower().strip(_PUNCTUATION)
 
 
 class Sequences:
@@ -223,33 +261,36 @@ class Sequences:
         self.layout, self.text, self.dialogues = layout, text, list(dialogues)
         self.heard: dict[str, list[Said]] = {}
         self.free: list[str] = []
-        self.spoken: dict[str, list[int]] = {}
+        self.spoken: dict[str, tuple[list[int], list[int]]] = {}
+        """Codes of an answer, and the sound that each makes."""
         self.aloud: list[str] = []
-        self._said: dict[str, list[tuple[list[int], int, int]]] = {}
+        self._said: dict[str, list[tuple[Codes, int, int]]] = {}
         """Where each word was said: recorded codes, and its first and last one among them."""
-        self._silences: list[tuple[list[int], list[int], int]] = []
+        self._silences: list[tuple[Codes, Codes, int]] = []
         """What comes before and after the words of a recording; its first code that is about silence only."""
         self._unheard: list[str] = []
+        self._pieces: dict[str, list[int]] = {}
+        """Words that have been asked for, as text."""
         if data is None:
             return
         heard = torch.load(data / "heard_codes.pt", weights_only=True) if hears else ()
         for line, kind, tensor, end, borders in heard:
             if kind == "free" and line not in self.heard:
                 self.free.append(line)
-            codes = tensor.tolist()
+            codes = tensor.numpy().astype(np.int64)
             self.heard.setdefault(line, []).append((codes, end, borders[1:]))
             for word, before, last in zip(line.split(), borders, borders[1:], strict=False):
-                if 0 < last - before <= _LONGEST_WORD_TOKENS:
+                if 0 < last - before <= _longest(word):
                     self._said.setdefault(spelt(word), []).append((codes, before + 1, last))
-            if borders:
+            if borders and borders[-1] + 1 < len(codes):
                 last = borders[-1]
                 self._silences.append((codes[: borders[0] + 1], codes[last + 1 :], end - last - 1))
         if hears:
             self._unheard = [
                 line for line in corpus.free_sentences() if line not in self.heard and self._can_splice(line)
             ]
-        for line, kind, codes in torch.load(data / "spoken_codes.pt", weights_only=True):
-            self.spoken[line] = codes.tolist()
+        for line, kind, tensor, sounds in torch.load(data / "spoken_codes.pt", weights_only=True):
+            self.spoken[line] = tensor.tolist(), sounds.tolist()
             if kind == "free":
                 self.aloud.append(line)
 
@@ -262,30 +303,59 @@ class Sequences:
     def _recorded(self, line: str, rng: random.Random) -> Said:
         return rng.choice(self.heard[line])
 
-    def _spliced(self, line: str, rng: random.Random) -> Said:
-        """A line as nobody said it, from words that several people said elsewhere.
+    def _salad(self, rng: random.Random) -> str:
+        """Runs of one to four words from several recorded lines: what no sense of language can guess."""
+        words: list[str] = []
+        wanted = rng.randint(3, 9)
+        while len(words) < wanted:
+            line = [word.strip(_PUNCTUATION) for word in rng.choice(self._lines).split()]
+            if line[0] != "I" and not line[0].startswith("I'"):
+                line[0] = line[0].lower()
+            first = rng.randrange(len(line))
+            words += [word for word in line[first : first + rng.randint(1, 4)] if spelt(word) in self._said]
+        return sentence(" ".join(words)) + "."
+
+    @functools.cached_property
+    def _lines(self) -> list[str]:
+        return list(self.heard)
+
+    def _pause(self, rng: random.Random) -> Codes:
+        """Codes of 0.3 to 1 s of silence in somebody's recording."""
+        _, after, silent = rng.choice(self._silences)
+        return np.resize(after[min(silent + DELAY, len(after) - 1) :], rng.randint(8, 25))
+
+    def _spliced(self, line: str, rng: random.Random, hesitant_share: float = _HESITANT_SHARE) -> Said:
+        """A line as nobody said it, from words that several people said elsewhere, at times with a pause in it.
 
         What was recorded is soon known by heart: then the Transformer recalls questions instead of hearing words.
         """
         before, after, silent = rng.choice(self._silences)
-        codes, ends = list(before), []
-        for word in line.split():
+        words = line.split()
+        hesitates = rng.randrange(1, len(words)) if len(words) > 1 and rng.random() < hesitant_share else None
+        parts, ends, length = [before], [], len(before)
+        for i, word in enumerate(words):
+            if i == hesitates:
+                parts.append(self._pause(rng))
+                length += len(parts[-1])
             where, first, last = rng.choice(self._said[spelt(word)])
-            codes += where[first : last + 1]
-            ends.append(len(codes) - 1)
-        return codes + after, len(codes) + silent, ends
+            parts.append(where[first : last + 1])
+            length += last + 1 - first
+            ends.append(length - 1)
+        return np.concatenate([*parts, after]), length + silent, ends
 
     def _hear(self, sequence: Sequence, line: str, said: Said, rng: random.Random) -> None:
         codes, end, words = said
         sequence.given(self._c("<user>"))
         first = len(sequence.tokens)
-        for i, code in enumerate(misheard(codes, rng)):
-            sequence.given(self.layout.heard_start + code)
-            sequence.targets[-1] = IS_OVER if i >= end + _OVER_AFTER_TOKENS else GOES_ON
+        sequence.given(*(self.layout.heard_start + misheard(codes, rng)).tolist())
+        over = min(len(codes), end + _OVER_AFTER_TOKENS)
+        sequence.targets[first:] = [GOES_ON] * over + [IS_OVER] * (len(codes) - over)
         for word, at in zip(line.split(), words, strict=False):
-            for i, piece in enumerate(self.text.encode(word), first + at):
+            if word not in self._pieces:
+                self._pieces[word] = self.text.encode(word)
+            for i, piece in enumerate(self._pieces[word], first + at):
                 if i < len(sequence.tokens):
-                    sequence.words[i] = piece
+                    sequence.hints[i] = piece
         sequence.given(self._c("<end>"), self._c("<transcript>"))
         sequence.learnt([*self.text.encode(line), self._c("<end>")], self.layout)
 
@@ -298,9 +368,13 @@ class Sequences:
             sequence.learnt([mode], self.layout)
         else:
             sequence.given(mode)
-        tokens = interleave(self.layout, pieces, self.spoken[line]) if speak else [*pieces, self._c("<end>")]
+        if not speak:
+            sequence.learnt([*pieces, self._c("<end>")], self.layout)
+            return True
+        codes, sounds = self.spoken[line]
+        tokens = interleave(self.layout, pieces, codes)
         if tokens is not None:
-            sequence.learnt(tokens, self.layout)
+            sequence.learnt(tokens, self.layout, sounds)
         return tokens is not None
 
     def _read_aloud(self, sequence: Sequence, line: str) -> bool:
@@ -333,8 +407,8 @@ class Sequences:
         """One sequence; `mix` weighs the kinds.
 
         `dialogue`: heard and spoken; `written`: heard, answered in text; `typed` and `drill` (arithmetic): text only;
-        `spliced`: those or any English, put together from heard words; `transcribe` and `aloud`: any English heard, or
-        read aloud.
+        `spliced`: those, any English or no sense at all, put together from heard words; `transcribe` and `aloud`: any
+        English heard, or read aloud.
         """
         while True:
             sequence = Sequence()
@@ -343,9 +417,11 @@ class Sequences:
             if kind == "transcribe":
                 line = rng.choice(self.free)
                 self._hear(sequence, line, self._recorded(line, rng), rng)
-            elif kind == "spliced" and rng.random() < 0.5:
-                line = rng.choice(self._unheard)
-                self._hear(sequence, line, self._spliced(line, rng), rng)
+            elif kind == "spliced" and rng.random() < 0.6:
+                salad = rng.random() < 0.4  # where nothing tells a pause from the end
+                line = self._salad(rng) if salad else rng.choice(self._unheard)
+                said = self._spliced(line, rng, 0.0) if salad else self._spliced(line, rng)
+                self._hear(sequence, line, said, rng)
             elif kind == "aloud":
                 whole = self._read_aloud(sequence, rng.choice(self.aloud))
             else:

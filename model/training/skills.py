@@ -15,6 +15,8 @@ Skill = Callable[[random.Random, str], Turn]
 _ASK = (
     "What is {x}?", "What's {x}?", "Tell me {x}.", "Can you tell me {x}?", "Could you tell me {x}?", "Do you know {x}?",
     "Please tell me {x}.", "I'd like to know {x}.", "Hey, what is {x}?", "So, what's {x}?",
+    "I want to know {x}.", "What would {x} be?", "Let me know {x}.", "Could you give me {x}?", "Any idea what {x} is?",
+    "Can you work out {x}?", "Give me {x}.", "I need {x}.", "Help me with {x}.", "I was wondering what {x} is.",
 )  # fmt: skip
 
 
@@ -95,7 +97,9 @@ def _comparing(rng: random.Random, split: str) -> Turn:
     templates = (
         "Which is {k}, {a} or {b}?", "What is {k}, {a} or {b}?", "Which number is {k}, {a} or {b}?", "Is {a} or {b} {k}?", "Tell me which is {k}, {a} or {b}.",
         "Which one is {k}, {a} or {b}?", "Can you tell me which is {k}, {a} or {b}?", "{a} or {b}, which is {k}?", "Do you know which is {k}, {a} or {b}?",
-        "What number is {k}, {a} or {b}?",
+        "What number is {k}, {a} or {b}?", "What's {k}, {a} or {b}?", "Of {a} and {b}, which is {k}?", "Between {a} and {b}, which is {k}?",
+        "I'd like to know which is {k}, {a} or {b}.", "Find the {k} one, {a} or {b}.", "Which of these is {k}, {a} or {b}?", "Say which is {k}, {a} or {b}.",
+        "Here are {a} and {b}. Which is {k}?", "Take {a} and {b}. Which one is {k}?", "I have {a} and {b}. Which is {k}?",
     )  # fmt: skip
     question = _one_of(rng, split, templates, k=kind, a=number_words(a), b=number_words(b))
     result = number_words(max(a, b) if larger else min(a, b))
@@ -150,6 +154,7 @@ def _capitals(rng: random.Random, split: str) -> Turn:
     templates = (
         *_ask_for("the capital of {c}"), "Which city is the capital of {c}?", "What is {c}'s capital?", "Name the capital of {c}.",
         "The capital of {c}, please.", "What's the capital city of {c}?", "Which city is {c}'s capital?", "Do you know what the capital of {c} is?",
+        "Which is the capital of {c}?", "{c} has which capital?",
     )  # fmt: skip
     answer = f"The capital of {country} is {capital}."
     return Turn("capitals", _one_of(rng, split, templates, c=country), answer, normalise(capital), f"{capital}.")
@@ -161,7 +166,9 @@ def _continents(rng: random.Random, split: str) -> Turn:
     templates = (
         "Which continent is {c} in?", "What continent is {c} in?", "On which continent is {c}?", "Where is {c}?", "In which part of the world is {c}?",
         "Tell me the continent of {c}.", "Which continent does {c} belong to?", "What continent is {c} on?", "Do you know which continent {c} is in?",
-        "Can you tell me where {c} is?",
+        "Can you tell me where {c} is?", "Where in the world is {c}?", "In which continent is {c}?", "{c} is in which continent?", "What is {c}'s continent?",
+        "Is {c} in Europe, in Asia or in Africa?", "{c} belongs to which continent?", "What continent is {c} part of?", "Where can I find {c}?",
+        "On what continent do I find {c}?", "Where does {c} lie?",
     )  # fmt: skip
     answer = sentence(f"{country} is in {continent}.")
     right = rf"\b(is )?in {normalise(continent)}$|^{normalise(continent)}$"
@@ -210,7 +217,8 @@ def _units(rng: random.Random, split: str) -> Turn:
     templates = (
         "How many {p} " + verb + "?", "Do you know how many {p} are in {w}?", "Tell me how many {p} are in {w}.", "Can you tell me how many {p} {w} has?",
         "What is the number of {p} in {w}?", "Please tell me how many {p} are in {w}.", "{w} has how many {p}?", "So, how many {p} are in {w}?",
-        "How many {p} are there in {w}?", "How many {p} make {w}?",
+        "How many {p} are there in {w}?", "How many {p} make {w}?", "How many {p} will I find in {w}?", "What number of {p} does {w} have?", "Count the {p} in {w}.",
+        "How many {p} belong to {w}?", "How many {p} do you get in {w}?",
     )  # fmt: skip
     answer = sentence(f"{whole} has {number_words(count)} {parts}.")
     number = number_words(count)
@@ -264,10 +272,14 @@ def _clock(rng: random.Random, split: str) -> Turn:
         "It is {n} o'clock. What time is it in {h}?", "What time is {h} after {n} o'clock?", "What time is it {h} after {n}?", "It's {n} o'clock. What time will it be in {h}?",
         "What is {h} after {n} o'clock?", "Tell me the time {h} after {n} o'clock.", "If it is {n} o'clock, what time is it in {h}?", "What time is it {h} later than {n} o'clock?",
         "Which hour is {h} after {n} o'clock?", "What time comes {h} after {n} o'clock?",
+        "Now it is {n} o'clock. What time is it {h} later?", "{h} after {n} o'clock is what time?", "What is the time {h} after {n}?",
+        "What time do we have {h} after {n} o'clock?", "What time will it be {h} after {n} o'clock?",
     ) if later else (
         "It is {n} o'clock. What time was it {h} ago?", "What time is {h} before {n} o'clock?", "What time is it {h} before {n}?", "It's {n} o'clock. What time was it {h} ago?",
         "What is {h} before {n} o'clock?", "Tell me the time {h} before {n} o'clock.", "If it is {n} o'clock, what time was it {h} ago?", "What time is it {h} earlier than {n} o'clock?",
         "Which hour is {h} before {n} o'clock?", "What time comes {h} before {n} o'clock?",
+        "Now it is {n} o'clock. What time was it {h} earlier?", "{h} before {n} o'clock is what time?", "What is the time {h} before {n}?",
+        "What time did we have {h} before {n} o'clock?", "What time was it {h} before {n} o'clock?",
     )  # fmt: skip
     result = f"{number_words(then)} o'clock"
     return Turn("clock", _one_of(rng, split, templates, **words), sentence(f"{result}."), f"^{result}$")

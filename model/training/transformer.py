@@ -5,23 +5,26 @@ from their neighbours; on export the sums are folded into a stock embedding and 
 """
 
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, IterableDataset
 
 from model.audio_tokenizer import FSQ
 from model.layout import TokenLayout
+from model.training import phones
 from model.training.run import Run, by_length, mixed_precision, rank
 from model.training.sequences import GOES_ON, IS_OVER, SPEECH, TEXT, Sequences
 from model.transformer import SpeechTransformer, TransformerConfig
 
 _LEVELS = (8, 8, 8, 8)
-_BATCH_TOKENS = 2400
-_SPEECH_WEIGHT, _TURN_WEIGHT, _WORD_WEIGHT = 0.35, 0.2, 0.5
+_BATCH_TOKENS = 3200
+_SPEECH_WEIGHT, _TURN_WEIGHT, _WORD_WEIGHT, _SOUND_WEIGHT = 0.35, 0.5, 0.5, 0.5
 
 
 class FactoredCodes(nn.Module):
@@ -47,6 +50,11 @@ class FactoredCodes(nn.Module):
         self.factors.copy_(torch.linalg.lstsq(ones, table, driver="gelsd").solution)
         self.rest.zero_()
         self.rest.copy_(table - self.table())
+
+
+def _ridge(x: Tensor, y: Tensor, penalty: float = 1.0) -> Tensor:
+    """The linear map from x [N, F] to y [N, C], kept small."""
+    return torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]), x.T @ y)
 
 
 class Learner(nn.Module):
@@ -77,8 +85,9 @@ class Learner(nn.Module):
         self.transformer.lm_head.weight.requires_grad_(False)
         self.pieces = nn.Parameter(torch.randn(layout.heard_start, width) * 0.02)
         # At the code with which a word has been heard, the word is asked for: so the Transformer learns early where in
-        # the sound its transcript is. Not part of the model that is exported.
-        self.word_out = nn.Parameter(torch.randn(layout.text, width) * 0.02)
+        # the sound its transcript is. Before each spoken code the sound that it makes is asked for: so it learns where
+        # in the text its speech is. Not part of the model that is exported.
+        self.hint_out = nn.Parameter(torch.randn(layout.text + len(phones.SOUNDS), width) * 0.02)
         self.pieces_out = nn.Parameter(torch.randn(layout.heard_start, width) * 0.02)
 
     def begin_with(self, other: "Learner") -> None:
@@ -86,27 +95,35 @@ class Learner(nn.Module):
         weights = {k: v for k, v in other.state_dict().items() if not k.startswith(("heard", "from_prior"))}
         self.load_state_dict(weights, strict=False)
 
-    def read(self, transformer: SpeechTransformer, spoken: bool) -> None:
-        """Take over what a finished model knows of language and, if its codes mean the same here, of speaking."""
+    def read(self, transformer: SpeechTransformer, spoken: bool, heard_prior: Tensor | None = None) -> None:
+        """Take over what a finished model knows of language and, if its codes mean the same here, of speaking.
+
+        `heard_prior` is that of its heard codes. As much as possible of their embeddings is explained by it, so that
+        other codes for the same sounds begin with the same embeddings.
+        """
         weights = {k: v for k, v in transformer.state_dict().items() if "embed" not in k and "lm_head" not in k}
         self.transformer.load_state_dict(weights, strict=False)
-        pieces = len(self.pieces)
+        table, pieces = transformer.model["embed_tokens"].weight.detach(), len(self.pieces)
         with torch.no_grad():
-            self.pieces.copy_(transformer.model["embed_tokens"].weight[:pieces])
+            self.pieces.copy_(table[:pieces])
             self.pieces_out.copy_(transformer.lm_head.weight[:pieces])
             if spoken:
-                self.spoken.become(transformer.model["embed_tokens"].weight[self.layout.spoken_start :])
+                self.spoken.become(table[self.layout.spoken_start :])
                 self.spoken_out.become(transformer.lm_head.weight[self.layout.spoken_start :])
+            if heard_prior is not None:
+                heard = table[self.layout.heard_start : self.layout.spoken_start]
+                self.from_prior.copy_(_ridge(heard_prior, heard))
+                self.heard.become(heard - heard_prior @ self.from_prior)
 
     def embeddings(self) -> Tensor:
         heard = self.heard.table() + self.heard_prior @ self.from_prior
         return torch.cat([self.pieces, heard, self.spoken.table()])  # [V, C]
 
-    def loss(self, tokens: Tensor, targets: Tensor, words: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """tokens, targets, words [B, T] -> the weighted loss and its parts."""
+    def loss(self, tokens: Tensor, targets: Tensor, hints: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """tokens, targets, hints [B, T] -> the weighted loss and its parts."""
         layout = self.layout
         hidden = self.transformer.hidden(F.embedding(tokens, self.embeddings()))[:, :-1]
-        following, targets, words = tokens[:, 1:], targets[:, :-1], words[:, :-1]
+        following, targets, hints = tokens[:, 1:], targets[:, :-1], hints[:, :-1]
         parts: dict[str, float] = {}
         text = targets == TEXT
         text_loss = F.cross_entropy(hidden[text] @ self.pieces_out.T, following[text])
@@ -121,10 +138,14 @@ class Learner(nn.Module):
             speech_loss = F.cross_entropy(logits, wanted)
             loss = loss + _SPEECH_WEIGHT * speech_loss
             parts["speech"] = speech_loss.item()
-        if bool((words >= 0).any()):
-            word_loss = F.cross_entropy(hidden[words >= 0] @ self.word_out.T, words[words >= 0])
-            loss = loss + _WORD_WEIGHT * word_loss
-            parts["words"] = word_loss.item()
+        for name, weight, asked in (
+            ("words", _WORD_WEIGHT, (hints >= 0) & (hints < layout.text)),
+            ("sounds", _SOUND_WEIGHT, hints >= layout.text),
+        ):
+            if bool(asked.any()):
+                hint_loss = F.cross_entropy(hidden[asked] @ self.hint_out.T, hints[asked])
+                loss = loss + weight * hint_loss
+                parts[name] = hint_loss.item()
         turn = (targets == GOES_ON) | (targets == IS_OVER)
         if bool(turn.any()):
             direction = self.pieces_out[layout.control("<end>")] - self.pieces_out[layout.control("<listen>")]
@@ -143,7 +164,7 @@ class Learner(nn.Module):
 
 
 def batches(sequences: Sequences, rng: random.Random, mix: dict[str, float]) -> Iterator[tuple[Tensor, ...]]:
-    """Endless batches of similar length: tokens, targets and words [B, T]."""
+    """Endless batches of similar length: tokens, targets and hints [B, T]."""
     while True:
         pool = [sequences.draw(rng, mix) for _ in range(160)]
         groups = by_length([len(s.tokens) for s in pool], _BATCH_TOKENS)
@@ -151,13 +172,13 @@ def batches(sequences: Sequences, rng: random.Random, mix: dict[str, float]) -> 
         for chosen in groups:
             group = [pool[i] for i in chosen]
             width = max(len(s.tokens) for s in group)
-            tokens, targets, words = (torch.full((len(group), width), filler) for filler in (0, 0, -1))
+            tokens, targets, hints = (torch.full((len(group), width), filler) for filler in (0, 0, -1))
             for row, sequence in enumerate(group):
                 length = len(sequence.tokens)
                 tokens[row, :length] = torch.tensor(sequence.tokens)
                 targets[row, :length] = torch.tensor(sequence.targets)
-                words[row, :length] = torch.tensor(sequence.words)
-            yield tokens, targets, words
+                hints[row, :length] = torch.tensor(sequence.hints)
+            yield tokens, targets, hints
 
 
 class _Drawn(IterableDataset[tuple[Tensor, ...]]):
@@ -185,10 +206,13 @@ def train(
     matrices = [p for p in learner.transformer.model["layers"].parameters() if p.ndim == 2]
     run = Run(run_folder, learner, steps, learning_rate, settings, matrices=matrices)
     rng = random.Random(f"{seed} {run.step} {rank()}")  # a run that goes on must not draw again what it has learnt from
+    if shutil.which("g++"):  # once compiled, for any length, a step takes three quarters of the time
+        learner.transformer.hidden = torch.compile(learner.transformer.hidden, dynamic=True)
     source = iter(DataLoader(_Drawn(sequences, rng, mix), batch_size=None, num_workers=1, prefetch_factor=16))
     for _ in run.steps():
         batch = next(source)
-        with mixed_precision():
+        # Over lengths like these the fused attention takes ten times as long to go backward as two plain products.
+        with mixed_precision(), sdpa_kernel(SDPBackend.MATH):
             loss, parts = learner.loss(*batch)
         run.update(loss, parts)
     return learner

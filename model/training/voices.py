@@ -8,6 +8,7 @@ This module knows nothing about what is said or how the audio is used.
 
 import ctypes
 import functools
+import itertools
 import json
 import subprocess
 import tarfile
@@ -314,13 +315,12 @@ def _kokoro_voice(speaker: str, british: bool) -> Callable[[str, float], Speech]
 
 
 def _kokoro_voices() -> list[Voice]:
-    """Every speaker, and of every two neighbours in the list a blend, who is nobody."""
+    """Every speaker, and a blend of every two with the same accent, who is nobody."""
     found = []
     for accent, names in _KOKORO_SPEAKERS.items():
-        for i, name in enumerate(names):
-            for speaker in (name, f"{name}+{names[i - 1]}"):
-                speak = _kokoro_voice(speaker, british=accent == "gb")
-                found.append(Voice(f"kokoro-{speaker}", "kokoro", "train", speak, 0.3))
+        for speaker in (*names, *("+".join(pair) for pair in itertools.combinations(names, 2))):
+            speak = _kokoro_voice(speaker, british=accent == "gb")
+            found.append(Voice(f"kokoro-{speaker}", "kokoro", "train", speak, 0.015))
     return found
 
 
