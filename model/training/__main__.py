@@ -142,8 +142,8 @@ class Pipeline:
             typed.load_state_dict(_weights(self.runs / "text"))
             learner.begin_with(typed)
         else:
-            start, folder = self._started_with()
-            heard_prior = load_recogniser(folder).meanings()
+            start, start_folder = self._started_with()
+            heard_prior = load_recogniser(start_folder).meanings()
             learner.read(start.transformer, self.recipe.speaker_steps == 0, heard_prior)
         recipe, folder = self.recipe, self.runs / "transformer"
         self._train(transformer.train, folder, learner, drawn, MIX, recipe.transformer_steps, recipe.learning_rate)

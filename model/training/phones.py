@@ -6,6 +6,7 @@ and says when they begin, for its own voices. Stress is left out: the codes shou
 
 import functools
 import re
+from collections.abc import Iterable
 
 SYMBOLS = "AIOWYbdfhijklmnpstuvwzæðŋɐɑɔəɛɜɡɪɹʃʊʌʒʤʧθᵊᵻT ,"
 BLANK = 0
@@ -43,3 +44,8 @@ def sound_id(name: str) -> int:
     if name.startswith("_"):
         return _SOUND_INDEX["_"]
     return _SOUND_INDEX.get(name, _SOUND_INDEX.get(name[:1] + re.sub(r"[#\d|-]", "", name[1:]), UNKNOWN_SOUND))
+
+
+def numbered(sounds: Iterable[tuple[int, str]]) -> tuple[tuple[int, int], ...]:
+    """(first sample, name) of sounds -> (first sample, index)."""
+    return tuple((at, sound_id(name)) for at, name in sounds)

@@ -7,9 +7,10 @@ the question whether the turn is over. Dialogues are put together anew every tim
 import functools
 import multiprocessing
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,9 +28,11 @@ from model.training.corpus import HEARD_HZ, Recording
 from model.training.dialogues import draw as draw_dialogue
 from model.training.dialogues import drill, varied
 from model.training.speaker import LEAD_CUT_SAMPLES, Speaker, latents_of
-from model.training.tokenizer import DELAY, FRAMES_PER_TOKEN, Example, Recogniser
+from model.training.tokenizer import DELAY, FRAMES_PER_TOKEN, Recogniser, sounds_per_frame
 from model.training.turns import TRAIN, Dialogue, Turn, sentence
 
+_Job = TypeVar("_Job")
+_Row = TypeVar("_Row")
 NOTHING, TEXT, SPEECH, GOES_ON, IS_OVER = range(5)
 # The turn counts as over from this many tokens after the recording, which ends with 50 ms of silence: by then a fifth
 # of a second without a sound has been heard, so what was said has to tell the end from a pause.
@@ -70,10 +73,10 @@ def hint_of_sound(layout: TokenLayout, sound: int) -> int:
     return -1 if sound == phones.UNKNOWN_SOUND else layout.text + sound
 
 
+Codes = NDArray[np.int64]
 # Text, kind, codes, the first code after the speech, the codes between words: the last one before the first word, and
 # those at which each has been heard. Codes are int16; as tensors they would cost a file handle each on their way
 # between processes.
-Codes = NDArray[np.int64]
 HeardRow = tuple[str, str, np.ndarray, int, list[int]]
 _CLEAN_SHARE, _HESITANT_SHARE = 0.35, 0.3
 _HEARD_BATCH = 25
@@ -163,16 +166,20 @@ def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
     return rows
 
 
+def _encoded(encode: Callable[[_Job], list[_Row]], jobs: list[_Job], title: str, processes: int) -> list[_Row]:
+    """The rows of all shards, in order."""
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        shards = tqdm(pool.imap(encode, jobs), desc=title, total=len(jobs), unit="shard")
+        return [row for rows in shards for row in rows]
+
+
 def encode_heard(data: Path, recogniser: Recogniser, copies: int, processes: int) -> Path:
     """Heard recordings -> codes in several conditions: `heard_codes.pt`, a list of `HeardRow`."""
     path = data / "heard_codes.pt"
     tokenizer = recogniser.tokenizer.eval().requires_grad_(False)
     shards = sorted((data / "heard").glob("*.jsonl"))
     jobs = [(index, tokenizer, copy) for copy in range(copies) for index in shards]
-    rows: list[HeardRow] = []
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for done in tqdm(pool.imap(_hear_shard, jobs), desc="hearing", total=len(jobs), unit="shard"):
-            rows += done
+    rows = _encoded(_hear_shard, jobs, "hearing", processes)
     torch.save([(text, kind, torch.from_numpy(codes), *rest) for text, kind, codes, *rest in rows], path)
     return path
 
@@ -194,8 +201,8 @@ def _speak_shard(job: tuple[Path, Recogniser, Recogniser]) -> list[tuple[str, st
         for i, sounds in zip(batch, sounds_in(listener, heard), strict=True):
             pcm = F.pad(waves[i], (0, -len(waves[i]) % TOKEN_SAMPLES))[None]
             codes = voice.tokenizer.fsq.codes(latents_of(voice, pcm))[0]
-            aligned = Example(pcm[0].numpy(), (), tuple((at, phones.sound_id(name)) for at, name in sounds))
-            per_code = aligned.sounds_per_frame(FRAMES_PER_TOKEN * len(codes), 0, 1.0)[1::FRAMES_PER_TOKEN]
+            frames = FRAMES_PER_TOKEN * len(codes)
+            per_code = sounds_per_frame(phones.numbered(sounds), frames)[1::FRAMES_PER_TOKEN]
             kept = codes.to(torch.int16).numpy(), per_code.to(torch.int16).numpy()
             rows.append((recordings[i].text, recordings[i].kind, *kept))
     return rows
@@ -210,10 +217,7 @@ def encode_spoken(data: Path, speaker: Speaker, listener: Recogniser, processes:
     voice = speaker.recogniser.eval().requires_grad_(False)
     listener = listener.eval().requires_grad_(False)
     jobs = [(index, voice, listener) for index in sorted((data / "spoken").glob("*.jsonl"))]
-    rows: list[tuple[str, str, np.ndarray, np.ndarray]] = []
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for done in tqdm(pool.imap(_speak_shard, jobs), desc="speaking", total=len(jobs), unit="shard"):
-            rows += done
+    rows = _encoded(_speak_shard, jobs, "speaking", processes)
     torch.save(
         [(text, kind, torch.from_numpy(codes), torch.from_numpy(sounds)) for text, kind, codes, sounds in rows], path
     )
@@ -420,7 +424,7 @@ class Sequences:
             elif kind == "spliced" and rng.random() < 0.6:
                 salad = rng.random() < 0.4  # where nothing tells a pause from the end
                 line = self._salad(rng) if salad else rng.choice(self._unheard)
-                said = self._spliced(line, rng, 0.0) if salad else self._spliced(line, rng)
+                said = self._spliced(line, rng, 0.0 if salad else _HESITANT_SHARE)
                 self._hear(sequence, line, said, rng)
             elif kind == "aloud":
                 whole = self._read_aloud(sequence, rng.choice(self.aloud))

@@ -29,11 +29,10 @@ FRAME_SAMPLES = TOKEN_SAMPLES // FRAMES_PER_TOKEN
 DELAY = DELAY_TOKENS - 1  # a code is about the sound so many tokens ago, and has heard what came after
 _BATCH_SECONDS = 64.0
 _TAIL_S = 0.32  # silence after each recording: the encoder may run this far behind
-
-
 # Families whose recordings are learnt from more than once while the others are once: there are few of them, and they
 # are more like people.
 _TIMES = {"kokoro": 4}
+
 # Beside a model: the heads of the recogniser that its tokenizer was taught in.
 RECOGNISER = "recogniser.safetensors"
 
@@ -120,6 +119,18 @@ def frame_loss(log_probs: Tensor, sounds: Tensor) -> Tensor:
     return total / (wanted != phones.UNKNOWN_SOUND).sum().clamp(min=1)
 
 
+def sounds_per_frame(sounds: tuple[tuple[int, int], ...], frames: int, lead: int = 0, scale: float = 1.0) -> Tensor:
+    """(first sample, sound) in order -> sound of each 20 ms [frames], where `lead` samples come first and time is
+    stretched by `scale`."""
+    if not sounds:
+        return torch.full((frames,), phones.UNKNOWN_SOUND)
+    starts = np.array([at for at, _ in sounds])
+    middles = (np.arange(frames) + 0.5) * FRAME_SAMPLES / scale - lead
+    which = np.searchsorted(starts, middles, side="right") - 1
+    names = np.array([sound for _, sound in sounds])
+    return torch.from_numpy(np.where(which < 0, 0, names[which.clip(0)]))
+
+
 @dataclass(frozen=True)
 class Example:
     """A recording and what is known about it."""
@@ -131,18 +142,7 @@ class Example:
 
     @classmethod
     def of(cls, recording: corpus.Recording, pcm: np.ndarray) -> "Example":
-        sounds = tuple((at, phones.sound_id(name)) for at, name in recording.sounds)
-        return cls(pcm, phones.phone_ids(recording.text), sounds)
-
-    def sounds_per_frame(self, frames: int, lead: int, scale: float) -> Tensor:
-        """Sound of each 20 ms [frames], where `lead` samples come first and time is stretched by `scale`."""
-        if not self.sounds:
-            return torch.full((frames,), phones.UNKNOWN_SOUND)
-        starts = np.array([at for at, _ in self.sounds])
-        middles = (np.arange(frames) + 0.5) * FRAME_SAMPLES / scale - lead
-        which = np.searchsorted(starts, middles, side="right") - 1
-        names = np.array([sound for _, sound in self.sounds])
-        return torch.from_numpy(np.where(which < 0, 0, names[which.clip(0)]))
+        return cls(pcm, phones.phone_ids(recording.text), phones.numbered(recording.sounds))
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def batches(examples: list[Example], rng: random.Random) -> Iterator[Batch]:
             pcm = F.pad(pcm, (0, -pcm.shape[1] % TOKEN_SAMPLES))
             tokens = torch.tensor([min(int(n) // TOKEN_SAMPLES, pcm.shape[1] // TOKEN_SAMPLES) for n in used])
             frames = pcm.shape[1] // FRAME_SAMPLES
-            sounds = torch.stack([examples[i].sounds_per_frame(frames, lead, scale) for i in group])
+            sounds = torch.stack([sounds_per_frame(examples[i].sounds, frames, lead, scale) for i in group])
             yield Batch(pcm, tokens, [examples[i].phones for i in group], sounds)
 
 

@@ -211,7 +211,7 @@ def train(
     source = iter(DataLoader(_Drawn(sequences, rng, mix), batch_size=None, num_workers=1, prefetch_factor=16))
     for _ in run.steps():
         batch = next(source)
-        # Over lengths like these the fused attention takes ten times as long to go backward as two plain products.
+        # Over 170 tokens the fused attention takes four times as long to go backward as plain products do both ways.
         with mixed_precision(), sdpa_kernel(SDPBackend.MATH):
             loss, parts = learner.loss(*batch)
         run.update(loss, parts)
