@@ -59,16 +59,15 @@ class Recipe:
 
 TEXT_MIX = {"typed": 0.45, "drill": 0.35, "dialogue": 0.12, "aloud": 0.08}
 # Hearing is what is left to learn by then, and saying: any English at all, for questions and answers alone are soon
-# known by heart (4 % of the words of trained questions were misheard, and 37 % of new ones in the same voices). What is
-# typed is short, and forgotten where it is rare: the 36 % of the draws are a sixth of the tokens.
+# known by heart (4 % of the words of trained questions were misheard, and 37 % of new ones in the same voices).
 MIX = {
     "dialogue": 0.08,
-    "written": 0.10,
-    "typed": 0.22,
-    "drill": 0.14,
-    "spliced": 0.20,
-    "transcribe": 0.14,
-    "aloud": 0.12,
+    "written": 0.14,
+    "typed": 0.05,
+    "drill": 0.06,
+    "spliced": 0.18,
+    "transcribe": 0.33,
+    "aloud": 0.16,
 }
 
 
