@@ -1,16 +1,19 @@
 """The figures of `antiphon eval`: counted from what happened, and compared with what was promised."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
 
 from clients import sound
 from model.checkpoint import EMBEDDED, load
-from model.evaluation import turn_taking
-from model.evaluation.command import dialogue_figures
-from model.evaluation.dialogues import Answered, Question, word_errors
+from model.evaluation import speech, turn_taking
+from model.evaluation.command import dialogue_figures, speaking_figures, spoken_answers, turn_figures
+from model.evaluation.dialogues import Answered, Question, word_error_rate, word_errors
 from model.evaluation.speech import Spoken
 from model.evaluation.targets import TARGETS
+from model.evaluation.turn_taking import Decision
 from model.training.turns import Dialogue, Turn
 from server.engine.engine_config import EngineConfig
 from server.engine.speech_engine import SpeechEngine
@@ -60,6 +63,59 @@ def test_an_answer_that_goes_on_after_its_words_babbles() -> None:
 
 def test_words_are_counted_wrong_whatever_their_capitals() -> None:
     assert word_errors("What is two plus two?", "what is too plus") == (2, 5)
+
+
+class _Deaf:
+    """A listener who hears the same words in everything; counts what it was given."""
+
+    def __init__(self) -> None:
+        self.judged: dict[str, int] = {}
+
+    def words_wrong(self, said: list[Spoken], what: str) -> float:
+        self.judged[what] = len(said)
+        return word_error_rate((one.text, "good morning") for one in said)
+
+    def naturalness(self, said: list[Spoken]) -> float:
+        self.judged["naturalness"] = len(said)
+        return 3.456
+
+
+def test_answers_and_sentences_are_judged_each_for_themselves() -> None:
+    listener, answers = _Deaf(), [Spoken("Good morning.", bytes(48_000))] * 30
+    aloud = [Spoken("Bad morning", bytes(48_000))]
+    figures = speaking_figures(listener, aloud, answers)
+    assert figures == {"aloud_wer": 0.5, "spoken_wer": 0.0, "naturalness": 3.46}
+    assert listener.judged == {"sentences": 1, "answers": 30, "naturalness": 20}
+    assert set(speaking_figures(listener, aloud, [])) == {"aloud_wer", "naturalness"}  # nothing was asked
+
+
+def test_a_turn_that_was_cut_off_says_nothing_about_the_delay() -> None:
+    decisions = [Decision(False, 100), Decision(False, 200), Decision(False, 300), Decision(True, 9000)]
+    assert turn_figures(decisions) == {"cut_offs": 0.25, "decision_ms": 200}
+    assert turn_figures([Decision(True, 100)]) == {"cut_offs": 1.0, "decision_ms": None}
+
+
+def test_an_answer_that_was_stopped_counts_as_unended() -> None:
+    held = [_held("sums", "clean", "That is four.", turns=2)]
+    question, [first, second] = held[0]
+    held = [(question, [replace(first, pcm=bytes(48_000)), replace(second, pcm=bytes(48_000), ended=False)])]
+    said, unended = spoken_answers(held)
+    assert [one.text for one in said] == ["That is four."] * 2
+    assert unended == 0.5
+    assert spoken_answers([_held("sums", "clean", "four")]) == ([], None)  # written answers only
+
+
+def test_free_english_is_heard_and_read_through_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded model on one sentence: what was heard is a transcript, what was read is sound."""
+    monkeypatch.setattr(speech.corpus, "free_sentences", lambda *_: ["One."])
+    monkeypatch.setattr(speech, "strangers", lambda: ["a voice"])
+    tone = (8000 * np.sin(np.arange(16_000) / 10)).astype(np.int16)
+    monkeypatch.setattr(speech, "speak", lambda line: (tone, ()))
+    engine = SpeechEngine(load(EMBEDDED), EngineConfig(slots=1))
+    assert speech.transcribe(engine, 1) > 0  # a tone is no word
+    [said] = speech.read_aloud(engine, 1)
+    assert said.text == "One."
+    assert 0.2 < len(said.pcm) / 2 / 24_000 < 5
 
 
 @pytest.mark.parametrize("pause_s", [0.0, 1.5])

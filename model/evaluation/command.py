@@ -59,6 +59,13 @@ def hold(engine: SpeechEngine, asked: list[Question], side_by_side: int, tempera
     return results, spent_s / max(audio_s, 1e-9)
 
 
+def hold_all(engine: SpeechEngine, asked: list[Question], side_by_side: int, temperature: float) -> tuple[Held, float]:
+    """Hold all dialogues, then a few of them one after the other, for the real-time factor of one session."""
+    held, _ = hold(engine, asked, side_by_side, temperature)
+    _, factor = hold(engine, spread(asked, _TIMED), 1, temperature)
+    return held, factor
+
+
 def share(results: list[bool]) -> float | None:
     """Of True; None where there is nothing."""
     return round(float(np.mean(results)), 4) if results else None
@@ -93,6 +100,30 @@ def dialogue_figures(results: Held) -> dict[str, Any]:
         "memory": share([right for q, right in clean if q.skill.startswith("memory") and len(q.dialogue.turns) > 2]),
         "hearing_wer": round(word_error_rate(heard), 4) if heard else None,
         "false_refusals": share(refusals),
+    }
+
+
+def spoken_answers(results: Held) -> tuple[list[Spoken], float | None]:
+    """Every answer that was spoken, and the share of them that babbles or did not end by itself."""
+    answers = [turn for _, turns in results for turn in turns if turn.pcm]
+    said = [Spoken(turn.answer, turn.pcm) for turn in answers]
+    return said, share([s.babbles or not t.ended for s, t in zip(said, answers, strict=True)])
+
+
+def speaking_figures(listener: speech.Listener, aloud: list[Spoken], answers: list[Spoken]) -> dict[str, Any]:
+    """What a listener makes of sentences that were read aloud, and of answers (which may be none)."""
+    figures = {"aloud_wer": round(listener.words_wrong(aloud, "sentences"), 4)}
+    if answers:
+        figures["spoken_wer"] = round(listener.words_wrong(answers, "answers"), 4)
+    return figures | {"naturalness": round(listener.naturalness(spread(answers or aloud, _RATED)), 2)}
+
+
+def turn_figures(decisions: list[turn_taking.Decision]) -> dict[str, Any]:
+    """How often a pause was taken for the end, and how long after the real one it was known, where it was not."""
+    delay_ms = median([d.delay_ms for d in decisions if not d.cut_off] or [math.inf])
+    return {
+        "cut_offs": share([d.cut_off for d in decisions]),
+        "decision_ms": round(delay_ms) if delay_ms < math.inf else None,
     }
 
 
@@ -165,29 +196,18 @@ def main(argv: list[str]) -> int:
     said: list[Spoken] = []
     if "dialogues" in parts:
         asked = [q for c in options.condition or CONDITIONS for q in held_out(options.per_skill, skills, c)]
-        held, _ = hold(engine, asked, options.sessions, options.temperature)
-        _, factor = hold(engine, spread(asked, _TIMED), 1, options.temperature)
-        result |= dialogue_figures(held) | {"real_time_factor": round(factor, 3)}
+        held, factor = hold_all(engine, asked, options.sessions, options.temperature)
         if options.show:
             print_wrong(held)
-        answers = [turn for _, turns in held for turn in turns if turn.pcm]
-        said = [Spoken(turn.answer, turn.pcm) for turn in answers]
-        result["unended"] = share([s.babbles or not t.ended for s, t in zip(said, answers, strict=True)])
+        said, unended = spoken_answers(held)
+        result |= dialogue_figures(held) | {"real_time_factor": round(factor, 3), "unended": unended}
     if "listening" in parts:
         result["transcription_wer"] = round(speech.transcribe(engine, options.sentences), 4)
     if listener is not None:
-        aloud = speech.read_aloud(engine, options.judge)
-        chosen = spread(said, options.judge)
-        result["aloud_wer"] = round(listener.words_wrong(aloud, "sentences"), 4)
-        if chosen:
-            result["spoken_wer"] = round(listener.words_wrong(chosen, "answers"), 4)
-        result["naturalness"] = round(listener.naturalness(spread(chosen or aloud, _RATED)), 2)
+        result |= speaking_figures(listener, speech.read_aloud(engine, options.judge), spread(said, options.judge))
     if recogniser is not None:
         questions = spread(held_out(-(-options.pauses // len(skills)), skills, "clean", seed=12), options.pauses)
-        decisions = turn_taking.take_turns(engine, turn_taking.hesitant_questions(recogniser, questions))
-        delay_ms = median([d.delay_ms for d in decisions if not d.cut_off] or [math.inf])
-        result["cut_offs"] = share([d.cut_off for d in decisions])
-        result["decision_ms"] = round(delay_ms) if delay_ms < math.inf else None
+        result |= turn_figures(turn_taking.take_turns(engine, turn_taking.hesitant_questions(recogniser, questions)))
     print_tables(result)
     print(json.dumps(result))
     return 0
