@@ -68,7 +68,7 @@ $(VENV)/.stock: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[stock]"
 	touch $@
 
-check: setup ## Lint, formatting, types
+check: setup ## Lint, formatting, types (of server, clients and benchmarks)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

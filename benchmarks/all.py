@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Figures, finish, without_raw
+from benchmarks.figures import finish, percentiles, without_raw
 from benchmarks.options import benchmark
 from benchmarks.report import page
-from benchmarks.targets import scorecard, table
+from benchmarks.targets import Figures, scorecard, table
 from clients.local_server import ServerDidNotStart, local_server
 
 KEYS = {
@@ -119,7 +119,10 @@ async def _once(which: str, *arguments: str) -> Figures | None:
 
 
 def together(results: list[Figures]) -> Figures:
-    """The medians of several runs of one benchmark, and what each run gave; single turns are those of the first."""
+    """The medians of several runs of one benchmark, and what each run gave; single turns are those of the first.
+
+    Percentiles of time to first audio are those of the turns of all runs: one run alone has too few for its high ones.
+    """
     merged: Figures = medians(results)
     return merged | {"repeats": len(results), "each": [without_raw(result) for result in results]}
 
@@ -129,7 +132,11 @@ def medians(values: list[Any]) -> Any:
     first = values[0]
     if isinstance(first, dict):
         shared = [key for key in first if all(isinstance(v, dict) and key in v for v in values)]
-        return {key: first[key] if key == "raw" else medians([v[key] for v in values]) for key in shared}
+        merged = {key: first[key] if key == "raw" else medians([v[key] for v in values]) for key in shared}
+        if "raw" in shared:
+            for clock in {"from_commit_ms", "from_speech_ms"}.intersection(shared):
+                merged[clock] = percentiles([t[clock] for v in values for t in v["raw"] if t[clock] is not None])
+        return merged
     if isinstance(first, bool):
         return sum(values) * 2 > len(values)
     if isinstance(first, int | float) and all(isinstance(v, int | float) for v in values):

@@ -6,9 +6,11 @@ antiphon bench compare --server ours=ws://127.0.0.1:8000/v1/realtime --server th
 import argparse
 
 from benchmarks.conversation import Session, carry_out, converse, reach
-from benchmarks.figures import HEAD, SUMMARY, Figures, finish, raw, row, summary
+from benchmarks.figures import HEAD, SUMMARY, finish, raw, row, summary
 from benchmarks.options import add_conversation, benchmark
 from benchmarks.progress import Progress
+from benchmarks.targets import Figures
+from clients.keys import key_for
 
 KEYS = {
     "mode": "how turns ended",
@@ -38,7 +40,7 @@ def main(argv: list[str]) -> int:
 async def _compare(servers: dict[str, str], chosen: argparse.Namespace) -> int:
     held: dict[str, list[Session]] = {name: [] for name in servers}
     for url in servers.values():
-        await reach(url, chosen.key)
+        await reach(url, key_for(url, chosen.key))
     with Progress("turns", chosen.rounds * len(servers) * (chosen.warmup + chosen.turns)) as progress:
         for number in range(chosen.rounds):
             for name, url in servers.items():

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.conversation import Session
+from benchmarks.targets import Figures
 from clients.realtime import Turn
 
 TARGET_MS = 320.0
 """What conversation between people allows."""
 _LAG_MS = 20.0  # a chunk that is sent later than this is late
-Figures = dict[str, Any]
 
 
 def percentiles(values: list[float]) -> dict[str, float]:

@@ -38,7 +38,9 @@ def add_server(parser: argparse.ArgumentParser) -> None:
 
 def add_questions(parser: argparse.ArgumentParser) -> None:
     """What is said, and the key that lets one say it."""
-    parser.add_argument("--key", help="API key of the server")
+    parser.add_argument(
+        "--key", help="API key of the server (default: $ANTIPHON_API_KEY; for OpenAI's server $OPENAI_API_KEY)"
+    )
     parser.add_argument(
         "--files", type=Path, nargs="+", default=sound.questions(), help="questions (default: those that ship)"
     )

@@ -74,6 +74,11 @@ TARGETS = (
 )
 
 
+def must(key: str) -> float:
+    """The limit of one promise."""
+    return next(target.must for target in TARGETS if target.key == key)
+
+
 def table(reached: Iterable[tuple[Target, float | None]]) -> str:
     """Each promise with what was reached, a line each."""
     lines = [f"{'promised':<52}{'reached':>10}{'must':>8}{'aim':>8}"]

@@ -11,12 +11,13 @@ from benchmarks.conversation import carry_out, converse, measured
 from benchmarks.figures import HEAD, SUMMARY, TARGET_MS, finish, raw, row, summary
 from benchmarks.options import add_conversation, add_server, benchmark
 from benchmarks.progress import Progress
+from benchmarks.targets import must
 
 KEYS = {
     "mode": "how turns ended",
     **SUMMARY,
-    "target_ms": "what conversation between people allows",
-    "met": "whether the median of the mode's own clock is within it",
+    "target_ms": "what the median may be: by hand 120 from the commit, else 320 from the end of the speech",
+    "met": "whether it is within that",
 }
 
 
@@ -37,8 +38,9 @@ def main(argv: list[str]) -> int:
         figures = summary([session])
         print(f"{HEAD}\n{row(chosen.mode, figures)}")
         start = figures["from_commit_ms" if chosen.mode == "manual" else "from_speech_ms"]
-        met = bool(start) and start["median"] <= TARGET_MS
-        result = {"command": "bench ttfa", "mode": chosen.mode, **figures, "target_ms": TARGET_MS, "met": met}
+        limit_ms = must("manual_median_ms") if chosen.mode == "manual" else TARGET_MS
+        met = bool(start) and start["median"] <= limit_ms
+        result = {"command": "bench ttfa", "mode": chosen.mode, **figures, "target_ms": limit_ms, "met": met}
         status = finish(result | {"raw": raw([session])}, chosen)
         return status or int(bool(session.error))
 

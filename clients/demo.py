@@ -3,11 +3,13 @@
 import argparse
 import asyncio
 import json
+import sys
 from pathlib import Path
 
 from clients import sound
+from clients.keys import key_for
 from clients.local_server import serving
-from clients.realtime import RealtimeClient, Turn
+from clients.realtime import RealtimeClient, RealtimeError, Turn
 
 _TRANSCRIPTION = {"transcription": {"model": "antiphon-nano"}}
 
@@ -19,24 +21,29 @@ def main(argv: list[str]) -> int:
         "--out", type=Path, default=Path("out/demo"), help="folder for the answers (default: %(default)s)"
     )
     parser.add_argument("--url", help="use this server instead of starting one")
+    parser.add_argument("--key", help="its API key (default: $ANTIPHON_API_KEY; for OpenAI's server $OPENAI_API_KEY)")
     options = parser.parse_args(argv)
-    return asyncio.run(_demo(options.out, options.url))
+    try:
+        return asyncio.run(_demo(options.out, options.url, key_for(options.url, options.key)))
+    except (RealtimeError, OSError) as error:
+        print(f"antiphon demo: {error}", file=sys.stderr)
+        return 1
 
 
-async def _demo(out: Path, url: str | None) -> int:
+async def _demo(out: Path, url: str | None, key: str | None) -> int:
     if url is None:
         print("Starting a server with the embedded model …", flush=True)
     async with serving(url) as reached:
-        return await _ask_all(out, reached)
+        return await _ask_all(out, reached, key)
 
 
-async def _ask_all(out: Path, url: str) -> int:
+async def _ask_all(out: Path, url: str, key: str | None) -> int:
     turns: list[Turn] = []
     print(f"Asking at {url}. Time to first audio (TTFA) in ms, from the end of the speech and from the commit.\n")
     print(f"{'question':<24} {'turn':<8} {'speech':>7} {'commit':>7}  heard -> answered")
     questions = sound.questions()
     for manual in (True, False):
-        async with RealtimeClient.connect(url) as client:
+        async with RealtimeClient.connect(url, key) as client:
             detection = None if manual else {"type": "server_vad"}
             await client.update(audio={"input": {"turn_detection": detection, **_TRANSCRIPTION}})
             for path in questions if manual else questions[:3]:

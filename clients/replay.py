@@ -8,14 +8,15 @@ are those of the recording), `answers`: for each response the status and text, t
 
 import argparse
 import asyncio
-import contextlib
 import json
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from clients.realtime import Event, RealtimeClient
+from clients.keys import key_for
+from clients.realtime import Event, RealtimeClient, RealtimeError
 
 _ID = re.compile(r"\b(?:item|resp|call|sess|conv|event)_[0-9a-f]{8,}\b")
 _LAST_WORDS_S = 20.0  # for answers that are still being given when everything has been sent
@@ -28,14 +29,20 @@ def main(argv: list[str]) -> int:
 
 async def run(argv: list[str]) -> int:
     """The same, where an event loop runs already."""
-    parser = argparse.ArgumentParser(prog="antiphon replay", description="Play a recorded conversation to a server.")
-    parser.add_argument("recording", type=Path)
+    parser = argparse.ArgumentParser(
+        prog="antiphon replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recording", type=Path, help="`events.jsonl` of a session that was recorded")
     parser.add_argument("--url", default="ws://127.0.0.1:8000/v1/realtime", help="(default: %(default)s)")
-    parser.add_argument("--key", help="its API key")
+    parser.add_argument("--key", help="its API key (default: $ANTIPHON_API_KEY; for OpenAI's server $OPENAI_API_KEY)")
     parser.add_argument("--speed", type=float, default=1.0, help="times as fast (default: %(default)s)")
     options = parser.parse_args(argv)
-    lines = [json.loads(line) for line in options.recording.read_text().splitlines()]
-    return await _replay(lines, options)
+    try:
+        lines = [json.loads(line) for line in options.recording.read_text().splitlines()]
+        return await _replay(lines, options)
+    except (RealtimeError, OSError, json.JSONDecodeError) as error:
+        print(f"antiphon replay: {error}", file=sys.stderr)
+        return 2
 
 
 class _Ids:
@@ -88,7 +95,7 @@ async def _replay(lines: list[dict[str, Any]], options: argparse.Namespace) -> i
     to_send = [line for line in lines if line["by"] == "client"]
     now: list[Event] = []
     ids = _Ids(then)
-    async with RealtimeClient.connect(options.url, options.key) as client:
+    async with RealtimeClient.connect(options.url, key_for(options.url, options.key)) as client:
         wanted, answered = len(_responses(then)), asyncio.Event()
 
         async def listen() -> None:
@@ -109,9 +116,11 @@ async def _replay(lines: list[dict[str, Any]], options: argparse.Namespace) -> i
             if isinstance(line["event"], dict):
                 event = ids.translate(line["event"])
                 await client.send(event.pop("type", ""), **event)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):
-                await answered.wait()
+        last = asyncio.create_task(answered.wait())
+        await asyncio.wait({last, listening}, timeout=_LAST_WORDS_S, return_when=asyncio.FIRST_COMPLETED)
+        last.cancel()
+        if listening.done():  # the server has left
+            listening.result()
         listening.cancel()
     pairs = [{"then": a, "now": b} for a, b in zip(_responses(then), _responses(now), strict=False)]
     for pair in pairs:

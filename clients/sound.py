@@ -12,17 +12,27 @@ from clients.realtime import WIRE_HZ
 QUESTIONS = Path(__file__).parent / "questions"
 
 
+class UnreadableSound(OSError):
+    """A file that libsndfile cannot read."""
+
+
 def read(path: Path) -> NDArray[np.int16]:
-    """Any file that libsndfile reads, at any rate, mixed to mono."""
-    samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    """Any file that libsndfile reads, at any rate, mixed to mono. Raises `UnreadableSound`."""
+    try:
+        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise UnreadableSound(f"{path}: expected a sound file (wav, flac, ogg, mp3): {error.error_string}") from error
     mono = soxr.resample(samples.mean(axis=1), rate_hz, WIRE_HZ)
     return np.asarray(np.clip(mono, -1, 1) * 32767, dtype=np.int16)
 
 
 def write(path: Path, pcm: bytes) -> None:
-    """PCM16 at 24 kHz as a wav file."""
+    """PCM16 at 24 kHz as a file of the kind that its suffix says; without a known one as wav."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.frombuffer(pcm, dtype="<i2"), WIRE_HZ)
+    kind = path.suffix[1:].upper()
+    soundfile.write(
+        path, np.frombuffer(pcm, dtype="<i2"), WIRE_HZ, format=kind if kind in soundfile.available_formats() else "WAV"
+    )
 
 
 def questions() -> list[Path]:

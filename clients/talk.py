@@ -3,18 +3,19 @@
 import argparse
 import asyncio
 import base64
-import os
 import queue
 import sys
 from pathlib import Path
 from typing import Any
 
 from clients import sound
+from clients.keys import key_for
 from clients.realtime import WIRE_HZ, RealtimeClient, RealtimeError, Turn
 
 _EXAMPLES = """examples:
-  antiphon talk                                         talk with the microphone (needs antiphon[mic])
+  antiphon talk                                         talk with the microphone (needs the extra mic)
   antiphon talk --file question.wav --out answer.wav    ask with a file, keep the answer
+  antiphon talk --turns semantic_vad --file q.wav       the model itself says when the question is over
   antiphon talk --file a.wav --file b.wav --out answers one conversation of two turns; answers/a.wav, answers/b.wav
 """
 
@@ -28,16 +29,23 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--url", default="ws://127.0.0.1:8000/v1/realtime", help="server (default: %(default)s)")
-    parser.add_argument("--key", help="API key (default: $ANTIPHON_API_KEY or $OPENAI_API_KEY)")
+    parser.add_argument("--key", help="API key (default: $ANTIPHON_API_KEY; for OpenAI's server $OPENAI_API_KEY)")
     parser.add_argument("--model", help="model to ask for")
     parser.add_argument(
         "--file", type=Path, action="append", default=[], help="spoken question; may be given several times"
     )
     parser.add_argument("--out", type=Path, help="where the answer goes: a file for one question, a folder for several")
-    parser.add_argument("--vad", action="store_true", help="let the server find the end of a turn, instead of a commit")
+    parser.add_argument(
+        "--turns",
+        choices=("manual", "server_vad", "semantic_vad"),
+        help="what ends a turn: a commit (files only), a silence, or that what was said is complete "
+        "(default: manual for files, server_vad for the microphone)",
+    )
     parser.add_argument("--instructions", help="system text of the session")
     options = parser.parse_args(argv)
-    key = options.key or os.environ.get("ANTIPHON_API_KEY") or os.environ.get("OPENAI_API_KEY")
+    if options.turns == "manual" and not options.file:
+        parser.error("expected --turns server_vad or semantic_vad with the microphone, got manual")
+    key = key_for(options.url, options.key)
     try:
         return asyncio.run(_ask_files(options, key) if options.file else _microphone(options, key))
     except (RealtimeError, OSError) as error:
@@ -45,8 +53,8 @@ def main(argv: list[str]) -> int:
         return 1
 
 
-def _settings(options: argparse.Namespace, manual: bool) -> dict[str, Any]:
-    detection = None if manual else {"type": "server_vad"}
+def _settings(options: argparse.Namespace, turns: str) -> dict[str, Any]:
+    detection = None if turns == "manual" else {"type": turns}
     settings: dict[str, Any] = {
         "audio": {"input": {"turn_detection": detection, "transcription": {"model": "antiphon-nano"}}}
     }
@@ -54,10 +62,12 @@ def _settings(options: argparse.Namespace, manual: bool) -> dict[str, Any]:
 
 
 async def _ask_files(options: argparse.Namespace, key: str | None) -> int:
+    turns = options.turns or "manual"
+    questions = [(path, sound.read(path)) for path in options.file]
     async with RealtimeClient.connect(options.url, key, options.model) as client:
-        await client.update(**_settings(options, manual=not options.vad))
-        for path in options.file:
-            turn = await client.ask(sound.read(path), manual=not options.vad)
+        await client.update(**_settings(options, turns))
+        for path, question in questions:
+            turn = await client.ask(question, manual=turns == "manual")
             _print(turn)
             if options.out is not None:
                 sound.write(options.out / f"{path.stem}.wav" if len(options.file) > 1 else options.out, turn.pcm)
@@ -75,7 +85,10 @@ async def _microphone(options: argparse.Namespace, key: str | None) -> int:
     try:
         import sounddevice
     except ImportError:
-        print("antiphon talk: the microphone needs `pip install antiphon[mic]`; or ask with --file", file=sys.stderr)
+        print(
+            "antiphon talk: the microphone needs the extra mic (pip install -e '.[mic]'); or ask with --file",
+            file=sys.stderr,
+        )
         return 2
     loop = asyncio.get_running_loop()
     recorded: asyncio.Queue[bytes] = asyncio.Queue()
@@ -95,7 +108,7 @@ async def _microphone(options: argparse.Namespace, key: str | None) -> int:
         out[:] = piece + bytes(2 * frames - len(piece))
 
     async with RealtimeClient.connect(options.url, key, options.model) as client:
-        await client.update(**_settings(options, manual=False))
+        await client.update(**_settings(options, options.turns or "server_vad"))
 
         async def speak() -> None:
             while True:

@@ -35,7 +35,7 @@ def delay_samples(speed: float) -> int:
 
 
 FLUSH_TOKENS = LOOKAHEAD_TOKENS + 1  # repeats of the last code that push everything out
-_F0_CENTRE_HZ = 170.0
+F0_CENTRE_HZ = 170.0
 _F0_RANGE_HZ = (60.0, 420.0)
 _NOISE_SAMPLES = 1 << 16
 
@@ -160,7 +160,7 @@ class AudioDetokenizer(nn.Module):
 
     def f0_hz(self, pitch: Tensor) -> Tensor:
         """(log2 pitch, voicing logit) [..., 2] -> f0 in Hz [...], 0 where unvoiced."""
-        hz = (_F0_CENTRE_HZ * torch.exp2(pitch[..., 0])).clamp(*_F0_RANGE_HZ)
+        hz = (F0_CENTRE_HZ * torch.exp2(pitch[..., 0])).clamp(*_F0_RANGE_HZ)
         return torch.where(pitch[..., 1] > 0, hz, 0.0)
 
     def forward(self, codes: Tensor, state: State) -> tuple[Tensor, State]:

@@ -13,7 +13,6 @@ from server.errors import ClientError
 
 PCM, ULAW, ALAW = "audio/pcm", "audio/pcmu", "audio/pcma"
 RATE_HZ = {PCM: 24_000, ULAW: 8_000, ALAW: 8_000}
-BYTES_PER_SAMPLE = {PCM: 2, ULAW: 1, ALAW: 1}
 Samples = NDArray[np.int16]
 
 

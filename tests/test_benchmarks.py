@@ -278,6 +278,26 @@ def test_medians_go_into_results_and_leave_words_alone() -> None:
     assert all("raw" not in each for each in together(results)["each"])
 
 
+def test_a_high_percentile_is_that_of_the_turns_of_all_runs() -> None:
+    """The medians of three runs would be 20 and 21; one turn in six took 90."""
+    runs = [[10.0, 11.0], [20.0, 21.0], [30.0, 90.0]]
+    results = [
+        {
+            "runs": {
+                "8": {
+                    "from_speech_ms": percentiles(times),
+                    "barge_in_ms": {},
+                    "raw": [{"from_speech_ms": ms} for ms in [*times, None]],
+                }
+            }
+        }
+        for times in runs
+    ]
+    [run] = medians(results)["runs"].values()
+    assert run["from_speech_ms"] == {"median": 20.5, "p90": 90.0, "p95": 90.0, "p99": 90.0}
+    assert run["raw"] == results[0]["runs"]["8"]["raw"]
+
+
 def test_the_scorecard_finds_what_was_reached_and_judges_it() -> None:
     results: list[dict[str, Any]] = [
         {"command": "bench load", "find": True, "holds": 13},

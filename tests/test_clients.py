@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from clients import sound, talk
+from clients.keys import key_for
 from clients.realtime import WIRE_HZ, Turn, first_audible_ms, speech_end_ms
 
 
@@ -34,6 +37,42 @@ def test_silence_that_plays_first_counts_as_waiting() -> None:
 def test_a_chunk_that_comes_after_playback_needed_it_is_late() -> None:
     turn = Turn(arrivals=[(0.0, 4800), (0.05, 4800), (0.5, 4800)])
     assert turn.viability == pytest.approx(2 / 3)
+
+
+def test_a_key_of_openai_goes_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTIPHON_API_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "theirs")
+    assert key_for("wss://api.openai.com/v1/realtime", None) == "theirs"
+    assert key_for("ws://127.0.0.1:8000/v1/realtime", None) is None
+    assert key_for("wss://api.openai.com.example.org/v1/realtime", None) is None
+    monkeypatch.setenv("ANTIPHON_API_KEY", "ours")
+    assert key_for("ws://127.0.0.1:8000/v1/realtime", None) == key_for(None, None) == "ours"
+    assert key_for("ws://127.0.0.1:8000/v1/realtime", "given") == "given"
+
+
+def test_what_is_no_sound_is_said_before_anything_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.wav").write_text("not a sound")
+    assert talk.main(["--url", "ws://127.0.0.1:1", "--file", str(tmp_path / "text.wav")]) == 1
+    assert "text.wav: expected a sound file" in capsys.readouterr().err
+
+
+def test_an_answer_is_kept_whatever_its_file_is_called(tmp_path: Path) -> None:
+    tone = _silence_then_tone(0)
+    for name in ("a.wav", "a.flac", "answer", "answer.pcm2"):
+        sound.write(tmp_path / name, tone.tobytes())
+        assert (
+            np.array_equal(sound.read(tmp_path / name), tone)
+            or np.abs(sound.read(tmp_path / name).astype(int) - tone).max() <= 1
+        ), name
+
+
+@pytest.mark.parametrize("arguments", [["replay", "{}/none.jsonl"], ["demo", "--url", "ws://127.0.0.1:1/v1/realtime"]])
+def test_a_client_that_cannot_begin_says_why(arguments: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "server.cli", *(a.format(tmp_path) for a in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith(f"antiphon {arguments[0]}: ")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["talk", "demo"])

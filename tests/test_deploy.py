@@ -129,6 +129,7 @@ def test_settings_are_passed_through_and_checked(capsys: pytest.CaptureFixture[s
     config = RayConfig.model_validate(json.loads(capsys.readouterr().out))
     server = config.server_config()
     assert (server.engine.slots, server.engine.length, server.port, config.gpus) == (6, 1024, 1, 1.0)
+    assert server.engine.sessions == 6  # what scaling counts with, not what a replica measures for itself
     for wrong in (["--engine", "slotz=1"], ["--sessions", "0"], ["--min-replicas", "x"], ["--host", "0.0.0.0"]):
         with pytest.raises(SystemExit):
             main([*wrong, "--dry-run"])

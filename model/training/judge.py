@@ -19,7 +19,7 @@ def _assemble() -> Path:
     for name in _PARTS:
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:
-            raise ImportError(f"expected the package {name}: pip install 'antiphon[eval]'")
+            raise ImportError(f"expected the package {name}: pip install -e '.[eval]'")
         folders.append(Path(found.origin).parent)
     _CACHE.mkdir(parents=True, exist_ok=True)
     files = [f for folder in folders for f in folder.rglob("*") if f.is_file()]

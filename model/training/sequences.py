@@ -442,6 +442,6 @@ class Sequences:
                     instructions = self.text.encode(dialogue.instructions)
                     sequence.given(self._c("<system>"), *instructions, self._c("<end>"))
                 for turn in dialogue.turns:
-                    whole = whole and self._turn(sequence, turn, rng, kind, dialogue.tools)
+                    whole = whole and self._turn(sequence, turn, rng, kind, bool(dialogue.tools))
             if whole:
                 return sequence

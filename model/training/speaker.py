@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from model.audio_detokenizer import (
+    F0_CENTRE_HZ,
     LOOKAHEAD_TOKENS,
     AudioDetokenizer,
     AudioDetokenizerConfig,
@@ -121,7 +122,7 @@ def voice_loss(
     pitch, envelopes = (x[:, LOOKAHEAD_TOKENS * _FRAMES :].float() for x in (pitch, envelopes))
     voiced = f0 > 0
     loss_voicing = F.binary_cross_entropy_with_logits(pitch[..., 1], voiced.float())
-    wanted = torch.log2(f0.clamp(min=50.0) / 170.0)
+    wanted = torch.log2(f0.clamp(min=50.0) / F0_CENTRE_HZ)
     loss_pitch = ((pitch[..., 0] - wanted).abs() * voiced).sum() / voiced.sum()
     tone, breath = envelopes.chunk(2, -1)
     made, _ = detokenizer.synthesiser(f0, tone, breath, detokenizer.synthesiser.initial_state(pcm.shape[0]))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from model.prompt import Tool
 
 TRAIN, HELDOUT = "train", "heldout"
-SPLITS = (TRAIN, HELDOUT)
 # One wording in five, and one operand in seven, is kept for measuring.
 _HELDOUT_WORDING_EVERY, _HELDOUT_OPERAND_EVERY = 5, 7
 

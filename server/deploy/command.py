@@ -65,7 +65,7 @@ def _run(config: RayConfig, host: str, port: int) -> int:
         import ray
         from ray import serve
     except ModuleNotFoundError:
-        print("expected Ray Serve to be installed: pip install 'antiphon[deploy]'")
+        print("expected Ray Serve to be installed: pip install -e '.[deploy]'")
         return 1
     from server.deploy.ray_app import app
 

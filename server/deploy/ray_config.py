@@ -22,9 +22,9 @@ class RayConfig(BaseModel):
     min_replicas: int = Field(1, ge=0, description="replicas that are always there; with 0 the first session waits")
     max_replicas: int = Field(4, ge=1, description="replicas that there may be")
     sessions: int = Field(
-        EngineConfig().slots,
+        12,
         ge=1,
-        description="sessions that one replica takes; `antiphon capacity` says how many it serves in time",
+        description="sessions that one replica takes: as many as it serves in time, which `antiphon capacity` says",
     )
     target_share: float = Field(
         0.75, gt=0, le=1, description="how full replicas may be on average before another one starts"
@@ -59,7 +59,7 @@ class RayConfig(BaseModel):
             api_keys=self.api_keys,
             log_level=self.log_level,
             drain_s=self.drain_s,
-            engine=EngineConfig(**({"slots": self.sessions} | self.engine)),
+            engine=EngineConfig(**({"slots": self.sessions, "sessions": self.sessions} | self.engine)),
             engine_threads=self.engine_threads,
             **self.server,
         )

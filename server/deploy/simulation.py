@@ -323,11 +323,6 @@ class Replica:
             else:
                 return self
 
-    @property
-    def utilisation(self) -> float:
-        """Share of the time in which the engine was busy."""
-        return self.busy_ms / self.now if self.now else 0.0
-
     # --- people ----------------------------------------------------------------------------------------------------
 
     def _at(self, when: float, event: Callable[[float], None]) -> None:

@@ -1,0 +1,15 @@
+"""Which API key goes to which server."""
+
+import os
+from urllib.parse import urlsplit
+
+_OPENAI_HOST = "api.openai.com"
+
+
+def key_for(url: str | None, given: str | None) -> str | None:
+    """The key that was given, else `$ANTIPHON_API_KEY`, else, for OpenAI's own server alone, `$OPENAI_API_KEY`."""
+    if given:
+        return given
+    own = os.environ.get("ANTIPHON_API_KEY")
+    theirs = os.environ.get("OPENAI_API_KEY") if urlsplit(url or "").hostname == _OPENAI_HOST else None
+    return theirs or own
