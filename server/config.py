@@ -43,8 +43,10 @@ class Limits:
     """How deeply a client event may be nested; deeper ones could not be echoed."""
     commit_ms: int = 100
     """The shortest turn that can be committed."""
-    turn_ms: int = 120_000
-    """The longest turn: more would not fit into the model's context."""
+    turn_ms: int = 50_000
+    """The longest turn: with transcript and answer, more would not fit into a context of 2,048 tokens."""
+    kept_turn_ms: int = 10_000
+    """What is kept of a turn that grows longer although the client alone says when it ends."""
     detached_responses: int = 4
     """Responses outside the conversation that one session may have at once."""
     kept_audio_bytes: int = 64 * 1024 * 1024

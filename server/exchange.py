@@ -23,7 +23,7 @@ from server.engine.messages import (
     TranscriptDelta,
     TranscriptDone,
 )
-from server.errors import EngineUnavailable, SessionLost
+from server.errors import EngineUnavailable, SequenceTooLong, SessionLost
 from server.ids import new_id
 
 
@@ -54,7 +54,7 @@ class Exchange:
     async def _events(self) -> AsyncIterator[Event]:
         async for event in self._engine.subscribe(self.id):
             if isinstance(event, SessionFailed):
-                raise SessionLost(event.message)
+                raise (SequenceTooLong if event.code == SequenceTooLong.code else SessionLost)(event.message)
             yield event
         raise EngineUnavailable("the engine has ended")
 
@@ -74,7 +74,10 @@ class Exchange:
         script: str | None = None,
         speed: float = 1.0,
     ) -> AsyncIterator[TextDelta | AudioDelta | CallDelta | ResponseDone]:
-        """The answer, to its `ResponseDone`. `script`: the text to be read aloud instead of an answer."""
+        """The answer, to its `ResponseDone`. `script`: the text to be read aloud instead of an answer.
+
+        Raises `SessionLost` where the engine could not answer.
+        """
         response_id = new_id("resp")
         self._send(
             Respond(
@@ -90,6 +93,8 @@ class Exchange:
         )
         async for event in self._events():
             if isinstance(event, TextDelta | AudioDelta | CallDelta | ResponseDone):
+                if isinstance(event, ResponseDone) and event.status == "failed":
+                    raise SessionLost(event.error or "the engine could not answer")
                 yield event
                 if isinstance(event, ResponseDone):
                     return

@@ -34,6 +34,7 @@ from server.errors import (
     EngineFull,
     EngineUnavailable,
     InvalidKey,
+    SequenceTooLong,
     ServerDraining,
     SessionLost,
     wire_error,
@@ -266,7 +267,7 @@ def _status_of(error: AntiphonError) -> int:
             return HTTPStatus.UNAUTHORIZED
         case ClientError(code="model_not_found"):
             return HTTPStatus.NOT_FOUND
-        case ClientError():
+        case ClientError() | SequenceTooLong():
             return HTTPStatus.BAD_REQUEST
         case EngineUnavailable() | SessionLost() | EngineFull() | ServerDraining():
             return HTTPStatus.SERVICE_UNAVAILABLE

@@ -3,9 +3,12 @@
 import asyncio
 import base64
 import json
+import re
+import textwrap
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from dataclasses import astuple
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Form, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -33,6 +36,9 @@ from server.keys import Keys
 from server.session_config import FunctionName, SessionConfig, updated
 
 Wire = dict[str, Any]
+_Piece = TypeVar("_Piece", str, bytes)
+# About 20 s of speech: one answer may take 40 s, and there are slow texts.
+_PASSAGE_CHARACTERS = 300
 _OWNER = "antiphon"
 
 
@@ -144,7 +150,7 @@ def router(config: ServerConfig, engine: SpeechEngine, keys: Keys) -> APIRouter:
         pcm = await asyncio.to_thread(sound_files.read, await file.read())
         _check_length(pcm)
         if stream:
-            return StreamingResponse(_transcript_events(engine, pcm), media_type="text/event-stream")
+            return StreamingResponse(await _begun(_transcript_events(engine, pcm)), media_type="text/event-stream")
         done = await _transcribe(engine, pcm)
         if response_format == "text":
             return PlainTextResponse(done.text + "\n")
@@ -156,24 +162,37 @@ def router(config: ServerConfig, engine: SpeechEngine, keys: Keys) -> APIRouter:
     @made.post("/audio/speech", response_model=None)
     async def speech(request: SpeechRequest) -> Response:
         if request.stream_format == "sse":
-            return StreamingResponse(_speech_events(engine, request), media_type="text/event-stream")
+            return StreamingResponse(await _begun(_speech_events(engine, request)), media_type="text/event-stream")
         if request.response_format in ("pcm", "wav"):
             header = sound_files.wav_header() if request.response_format == "wav" else b""
             media_type = "audio/wav" if request.response_format == "wav" else sound_files.PCM_MEDIA_TYPE
-            return StreamingResponse(_spoken(engine, request, header), media_type=media_type)
+            return StreamingResponse(await _begun(_spoken(engine, request, header)), media_type=media_type)
         pcm = b"".join([piece async for piece in _spoken(engine, request)])
         data = await asyncio.to_thread(sound_files.write, pcm, request.response_format)
         return Response(data, media_type=sound_files.FORMATS[request.response_format].media_type)
 
     @made.post("/chat/completions", response_model=None)
     async def chat_completions(request: ChatRequest) -> Response:
-        prepared = [await asyncio.to_thread(_prepare, m, i) for i, m in enumerate(request.messages)]
+        prepared = [p for i, m in enumerate(request.messages) for p in await asyncio.to_thread(_prepare, m, i)]
         chat = Chat(engine, name, request, prepared)
         if request.stream:
-            return StreamingResponse(chat.events(), media_type="text/event-stream")
+            return StreamingResponse(await _begun(chat.events()), media_type="text/event-stream")
         return JSONResponse(await chat.completion())
 
     return made
+
+
+async def _begun(pieces: AsyncIterator[_Piece]) -> AsyncIterator[_Piece]:
+    """The same pieces once there is a first one: what fails before it is answered with its own status."""
+    first = await anext(pieces, None)
+
+    async def all_pieces() -> AsyncIterator[_Piece]:
+        if first is not None:
+            yield first
+        async for piece in pieces:
+            yield piece
+
+    return all_pieces()
 
 
 def _model(name: str, created: int) -> Wire:
@@ -221,22 +240,44 @@ async def _transcript_events(engine: SpeechEngine, pcm: bytes) -> AsyncIterator[
 # --- reading aloud -------------------------------------------------------------------------------------------------
 
 
+def passages(text: str, most: int = _PASSAGE_CHARACTERS) -> list[str]:
+    """A text in pieces of whole sentences, each short enough to be read in one go."""
+    found: list[str] = []
+    for sentence in re.split(r"(?<=[.!?;:])\s+", text.strip()):
+        for piece in textwrap.wrap(sentence, most):
+            if found and len(found[-1]) + 1 + len(piece) <= most:
+                found[-1] += f" {piece}"
+            else:
+                found.append(piece)
+    return found
+
+
+async def _read_aloud(engine: SpeechEngine, request: SpeechRequest) -> AsyncIterator[AudioDelta | Usage]:
+    """The sound of a text, passage by passage, and at last what it took."""
+    used = Usage()
+    for passage in passages(request.input) or [request.input]:
+        async with exchange(engine) as talk:
+            async for event in talk.answer(speak=True, script=passage, speed=request.speed):
+                if isinstance(event, AudioDelta):
+                    yield event
+                elif isinstance(event, ResponseDone):
+                    used = Usage(*(a + b for a, b in zip(astuple(used), astuple(event.usage), strict=True)))
+    yield used
+
+
 async def _spoken(engine: SpeechEngine, request: SpeechRequest, header: bytes = b"") -> AsyncIterator[bytes]:
-    if header:
-        yield header
-    async with exchange(engine) as talk:
-        async for event in talk.answer(speak=True, script=request.input, speed=request.speed):
-            if isinstance(event, AudioDelta):
-                yield event.pcm
+    async for event in _read_aloud(engine, request):
+        if isinstance(event, AudioDelta):
+            yield header + event.pcm
+            header = b""
 
 
 async def _speech_events(engine: SpeechEngine, request: SpeechRequest) -> AsyncIterator[str]:
-    async with exchange(engine) as talk:
-        async for event in talk.answer(speak=True, script=request.input, speed=request.speed):
-            if isinstance(event, AudioDelta):
-                yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(event.pcm).decode()})
-            elif isinstance(event, ResponseDone):
-                yield _event({"type": "speech.audio.done", "usage": usage.counts(event.usage)})
+    async for event in _read_aloud(engine, request):
+        if isinstance(event, AudioDelta):
+            yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(event.pcm).decode()})
+        else:
+            yield _event({"type": "speech.audio.done", "usage": usage.counts(event)})
 
 
 # --- chat ----------------------------------------------------------------------------------------------------------
@@ -246,8 +287,8 @@ Prepared = tuple[str, str, bytes | None]  # role, text, and the sound if it was 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "result"}
 
 
-def _prepare(message: Wire, index: int) -> Prepared:
-    """A message of a chat. Raises `ClientError`."""
+def _prepare(message: Wire, index: int) -> list[Prepared]:
+    """A message of a chat: what was said, then each function that was called. Raises `ClientError`."""
     where = f"messages[{index}]"
     role = _ROLES.get(str(message.get("role")))
     if role is None:
@@ -256,12 +297,16 @@ def _prepare(message: Wire, index: int) -> Prepared:
             "invalid_value",
             f"{where}.role",
         )
-    for call in message.get("tool_calls") or []:
-        function = call.get("function", {})
-        return "call", call_text(str(function.get("name")), str(function.get("arguments"))), None
+    called = [_called(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(message.get("tool_calls") or [])]
     content = message.get("content")
     if isinstance(content, str) or content is None:
-        return role, content or "", None
+        return ([(role, content or "", None)] if content or role == "result" else []) + called
+    if not isinstance(content, list):
+        raise ClientError(
+            f"expected {where}.content to be a text or a list of parts, got {content!r}",
+            "invalid_type",
+            f"{where}.content",
+        )
     texts, sound = [], b""
     for i, part in enumerate(content):
         here = f"{where}.content[{i}]"
@@ -276,7 +321,18 @@ def _prepare(message: Wire, index: int) -> Prepared:
                 raise ClientError(f"expected a part of type text or input_audio, got {kind!r}", "invalid_value", here)
     if sound:
         _check_length(sound)
-    return role, " ".join(texts), sound or None
+    return [(role, " ".join(texts), sound or None), *called]
+
+
+def _called(call: Any, where: str) -> Prepared:
+    """A function that was called."""
+    match call:
+        case {"function": {"name": str(name), "arguments": str(arguments)}}:
+            return "call", call_text(name, arguments), None
+        case _:
+            raise ClientError(
+                f"expected {where}.function with a name and arguments, both texts, got {call!r}", "invalid_type", where
+            )
 
 
 class Chat:
@@ -299,7 +355,7 @@ class Chat:
         instructions = said.pop(0)[1] if said and said[0][0] == "system" else ""
         talk.instruct(system_text(instructions, tools))
         for role, text, sound in said:
-            if text:
+            if text or role == "result":
                 talk.say(role, text)
             if sound is not None:
                 talk.hear(sound)
@@ -310,8 +366,6 @@ class Chat:
             self._tell(talk)
             async for event in talk.answer(self._speak, self._calls, limit):
                 yield event
-                if isinstance(event, ResponseDone) and event.status == "failed":
-                    raise SessionLost(event.error or "the engine could not answer")
 
     async def completion(self) -> Wire:
         """The whole answer."""
@@ -348,9 +402,11 @@ class Chat:
 
     async def events(self) -> AsyncIterator[str]:
         """The answer piece by piece; audio is PCM16 at 24 kHz."""
-        audio_id, reason = new_id("audio"), "stop"
-        yield self._chunk({"role": "assistant"})
+        audio_id, reason, begun = new_id("audio"), "stop", False
         async for event in self._answer():
+            if not begun:
+                begun = True
+                yield self._chunk({"role": "assistant"})
             match event:
                 case TextDelta() if self._speak:
                     yield self._chunk({"audio": {"id": audio_id, "transcript": event.text}})

@@ -229,6 +229,11 @@ class InputAudio:
         pcm, self.turn = bytes(self.turn), bytearray()
         return pcm
 
+    def keep_newest(self, ms: int) -> bytes:
+        """Forget all of the turn but its newest audio; returns that."""
+        del self.turn[: max(0, len(self.turn) - ms * BYTES_PER_MS)]
+        return bytes(self.turn)
+
     def stop(self) -> None:
         """Nobody is speaking any more, whatever turn detection thinks."""
         self._paused = False

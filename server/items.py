@@ -159,7 +159,7 @@ def parse(wire: Wire, where: str = "item") -> NewItem:
             shown["call_id"] = wire.get("call_id") or new_id("call")
             try:
                 json.loads(arguments)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ClientError(
                     f"expected {where}.arguments to be JSON: {error}", "invalid_value", f"{where}.arguments"
                 ) from error
@@ -201,7 +201,7 @@ def _message(wire: Wire, where: str) -> NewItem:
         if kind == "input_image":
             raise ClientError("expected text or audio: this model does not see images", "invalid_value", f"{here}.type")
         if kind == "output_audio" and role == "assistant":  # clients replay a conversation with its transcripts alone
-            texts.append(part.get("transcript") or "")
+            texts.append(_field(part, "transcript", str, here) if part.get("transcript") is not None else "")
         elif kind not in wanted:
             raise ClientError(
                 f"expected a part of type {' or '.join(wanted)}, got type {kind!r}", "invalid_value", f"{here}.type"

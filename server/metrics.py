@@ -68,12 +68,16 @@ class Metrics:
         """A listener still had so much to hear when more audio was sent; see `Playback`."""
         self._slack.observe(slack_s)
         self._recent_slack.append((self._clock(), slack_s))
+        self._forget_old_slack()
 
-    def late_share(self) -> float:
-        """Share of the audio sent in the last seconds that came after its listener had nothing left to hear."""
+    def _forget_old_slack(self) -> None:
         oldest_s = self._clock() - _SLACK_WINDOW_S
         while self._recent_slack and self._recent_slack[0][0] < oldest_s:
             self._recent_slack.popleft()
+
+    def late_share(self) -> float:
+        """Share of the audio sent in the last seconds that came after its listener had nothing left to hear."""
+        self._forget_old_slack()
         late = sum(slack_s < 0 for _, slack_s in self._recent_slack)
         return late / len(self._recent_slack) if self._recent_slack else 0.0
 

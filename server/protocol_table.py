@@ -3,6 +3,7 @@
 python -m server.protocol_table > docs/protocol.md
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -91,6 +92,7 @@ FIELDS = {
     "session.prompt": (ACCEPTED, "there are no stored prompts"),
     "session.tools.server_label": (REFUSED, "no MCP servers"),
     "session.tools.strict": (ACCEPTED, ""),
+    "response.input": (SUPPORTED, "together with conversation none"),
     "response.audio.output.voice": (ACCEPTED, "the model has one voice of its own"),
     "response.parallel_tool_calls": (ACCEPTED, "one call at a time"),
     "response.reasoning": (ACCEPTED, "the model does not reason"),
@@ -109,16 +111,25 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return []
 
 
-def fields(model: type[BaseModel], where: str) -> Iterator[tuple[str, str]]:
-    """(path, default) of every field below `model`, each once."""
+def fields(model: type[BaseModel], where: str, given: BaseModel | None = None) -> Iterator[tuple[str, str]]:
+    """(path, default as JSON) of every field below `model`, each once; of several kinds of object the default's own.
+
+    `given` is the default of the object itself, where it has one.
+    """
     for name, field in model.model_fields.items():
         path = f"{where}.{name}"
-        inner = {p: d for m in _models(field.annotation) for p, d in fields(m, path)}
+        value = getattr(given, name) if given else field.get_default(call_default_factory=True)
+        inner: dict[str, str] = {}
+        for kind in _models(field.annotation):
+            is_default = isinstance(value, kind)
+            for at, default in fields(kind, path, value if is_default else None):
+                inner[at] = default if is_default or at not in inner else inner[at]
         if inner:
             yield from inner.items()
+        elif given is None and field.is_required():
+            yield path, ""
         else:
-            value = field.get_default(call_default_factory=True)
-            yield path, "" if field.is_required() else str("null" if value is None else value)
+            yield path, json.dumps(value, default=lambda part: part.model_dump())
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -71,6 +71,8 @@ class Response:
         self._item: Wire | None = None
         self._previous: str | None = None
         self.in_conversation = conversation_id is not None
+        self.truncated = False
+        """Its item was cut while it was being said: what is said from then on, nobody has heard."""
         self._wire: Wire = {
             "id": self.id,
             "object": "realtime.response",
@@ -119,6 +121,11 @@ class Response:
             self._open({"type": "message", "role": "assistant", "content": []})
             self._emit("response.content_part.added", **self._place, part=self._part())
 
+    @property
+    def is_message(self) -> bool:
+        """Whether it has turned out to be a message, and not a function call."""
+        return self._item is not None and self._item["type"] == "message"
+
     def _part(self) -> Wire:
         if self.speaks:
             return {"type": "audio", "transcript": self._text}
@@ -150,7 +157,7 @@ class Response:
                 self._send_audio(self._resample(np.zeros(0, dtype=np.int16), True))
             self._emit("response.output_audio.done", **self._place)
             self._emit("response.output_audio_transcript.done", **self._place, transcript=self._text)
-            content = {"type": "output_audio", "transcript": self._text}
+            content = {"type": "output_audio", "transcript": None if self.truncated else self._text}
         else:
             self._emit("response.output_text.done", **self._place, text=self._text)
             content = {"type": "output_text", "text": self._text}
@@ -181,7 +188,7 @@ class Response:
 
     def finish(self, status: str, details: Wire | None) -> None:
         """Everything from the last delta on."""
-        if self._item is not None and self._item["type"] == "message":
+        if self.is_message:
             self._close_message(status)
         elif self._item is not None:
             self._close_call(self._item, status == "completed")

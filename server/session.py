@@ -4,8 +4,10 @@ the client and commands for the engine come out.
 No sockets, no asyncio, no torch, and no clock but the one it is given; a test drives it with plain calls.
 """
 
+import contextlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,6 +66,7 @@ from server.session_config import (
 from server.turn_detection import SpeechPaused, SpeechResumed, SpeechStarted, SpeechStopped, TurnChange
 
 Wire = dict[str, Any]
+_log = logging.getLogger("antiphon.session")
 
 
 @dataclass(slots=True)
@@ -142,24 +145,36 @@ class Session:
             samples = self._client_event(client_events.check(value))
         except AntiphonError as error:
             self._emit("error", error=wire_error(error, event_id))
+        except Exception:  # noqa: BLE001 - the outermost edge of one client event
+            _log.exception("session %s: a client event could not be carried out", self.id)
+            failed = AntiphonError("the server failed on this event; its log says why")
+            self._emit("error", error=wire_error(failed, event_id))
         return self._take(), samples
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What cannot be done although no client event asked for it becomes an `error` of its own."""
+        try:
+            yield
+        except ClientError as error:
+            self._emit("error", error=wire_error(error))
 
     def hear(self, samples: Samples) -> Output:
         """The next piece of the audio that `client_frame` returned."""
-        try:
+        with self._telling():
             self._hear(samples)
-        except ClientError as error:
-            self._emit("error", error=wire_error(error))
         return self._take()
 
     def speech_window(self, probability: float) -> Output:
         """Turn detection's probability of speech in the next 32 ms window."""
-        self._turn_changed(self._input.window(probability))
+        with self._telling():
+            self._turn_changed(self._input.window(probability))
         return self._take()
 
     def engine_event(self, event: Event) -> Output:
         """Something happened in the engine. Events of responses that are over are dropped."""
-        self._happened(event)
+        with self._telling():
+            self._happened(event)
         return self._take()
 
     def _happened(self, event: Event) -> None:
@@ -204,7 +219,8 @@ class Session:
             self._input.turn = bytearray(heard)
             self._command(Hear(self.id, heard))
             self._commit(item_id)
-            self._respond(ResponseConfig())
+            with self._telling():
+                self._respond(ResponseConfig())
         return self._take()
 
     # --- client events ---------------------------------------------------------------------------------------------
@@ -261,7 +277,11 @@ class Session:
                 "invalid_value",
                 "session.type",
             )
+        by_hand = not self._input.detects
         self._input.configure(config.audio.input)
+        if by_hand and self._input.detects and self._input.turn:  # turns begin where speech does from now on
+            self._input.take_turn()
+            self._command(DropTurn(self.id))
         old, self.config = self.config, config
         self._instruct(old)
         self._emit("session.updated", session=self._session_object())
@@ -276,17 +296,17 @@ class Session:
 
     def _hear(self, samples: Samples) -> None:
         data = self._input.hear(samples)
-        if len(self._input.turn) > LIMITS.turn_ms * BYTES_PER_MS:
-            self._undo_guess()
-            self._input.clear()
-            self._command(DropTurn(self.id))
-            raise ClientError(
-                f"expected a turn of at most {LIMITS.turn_ms} ms; the input audio buffer was cleared",
-                "input_audio_buffer_too_long",
-                "audio",
-            )
         if data:
             self._command(Hear(self.id, data))
+        if len(self._input.turn) <= LIMITS.turn_ms * BYTES_PER_MS:
+            return
+        # An open microphone in a noisy room is no mistake of the client's.
+        if self._input.detects:
+            self._input.stop()
+            self._speech_stopped(round(self._input.heard_ms))
+        else:
+            self._command(DropTurn(self.id))
+            self._command(Hear(self.id, self._input.keep_newest(LIMITS.kept_turn_ms)))
 
     def _commit_by_client(self) -> None:
         if not self._input.detects:
@@ -336,7 +356,9 @@ class Session:
     def _truncate(self, event: client_events.ItemTruncate) -> None:
         item = self._items.get(event.item_id, "truncate")
         content = item.wire.get("content") or [{}]
-        if item.wire.get("role") != "assistant" or content[0].get("type") != "output_audio":
+        said_now = self._response if self._response is not None and self._response.item_id == item.id else None
+        being_said = said_now is not None and said_now.speaks and said_now.is_message
+        if not being_said and (item.wire.get("role") != "assistant" or content[0].get("type") != "output_audio"):
             raise ClientError(
                 "Only model output audio messages can be truncated", "unsupported_content_type", "item_id"
             )
@@ -351,6 +373,8 @@ class Session:
         item.audio_ms = event.audio_end_ms
         item.pcm = item.pcm[: event.audio_end_ms * SPOKEN_HZ * 2 // 1000]
         content[0]["transcript"] = None  # nobody knows which words fit into the part that was heard
+        if said_now is not None:  # stock clients truncate before they cancel
+            said_now.truncated = True
         self._command(TruncateItem(self.id, event.item_id, round(event.audio_end_ms * item.speed)))
         self._emit(
             "conversation.item.truncated", item_id=event.item_id, content_index=0, audio_end_ms=event.audio_end_ms
@@ -388,8 +412,11 @@ class Session:
         """Commit the turn for the time being, and begin the answer behind the scenes."""
         if not self._answers_by_itself or self._guess is not None:
             return
+        try:
+            response, respond = self._prepare(ResponseConfig())
+        except ClientError:  # told when the turn is over
+            return
         item_id = self._turn_item_id = self._turn_item_id or new_id("item")
-        response, respond = self._prepare(ResponseConfig())
         self._guess = Guess(item_id, response, respond.calls is not None)
         self._command(CommitTurn(self.id, item_id, provisional=True))
         self._command(respond)
@@ -565,9 +592,9 @@ class Session:
                 response.usage = replace(response.usage, output_audio=response.usage.output_audio + frames)
                 response.audio_delta(pcm)
                 item = self._items.find(response.item_id)
-                if item is not None:
+                if item is not None and not response.truncated:
                     item.pcm += pcm
-                    item.audio_ms += 1000 * len(pcm) // (2 * SPOKEN_HZ)
+                    item.audio_ms = -(-1000 * len(item.pcm) // (2 * SPOKEN_HZ))  # clients round up, too
             case ResponseDone(status=status):
                 response.usage, response.timings_ms = event.usage, event.timings_ms | response.timings_ms
                 details: Wire | None = None
@@ -593,9 +620,9 @@ class Session:
         self._detached.pop(response.id, None)
         response.finish(status, details)
         self._out.shown.append(ResponseDone(self.id, response.id, status, response.usage, response.timings_ms))
-        item = self._items.find(response.item_id)
-        playing_s = (item.audio_ms if item else 0) / 1000
-        self._idle_from_s = self._clock() + playing_s
+        if response.in_conversation:
+            item = self._items.find(response.item_id)
+            self._idle_from_s = self._clock() + (item.audio_ms if item else 0) / 1000
 
     # --- items and output ------------------------------------------------------------------------------------------
 

@@ -32,10 +32,10 @@ CHUNKS, CHUNK_MS = 5, 200
 class ScriptedEngine:
     """Implements `server.engine.interface.SpeechEngine`."""
 
-    def __init__(self, hold_answers: bool = False) -> None:
+    def __init__(self, hold_answers: bool = False, failing: bool = False) -> None:
         self.commands: list[Command] = []
         self.session_closed = asyncio.Event()
-        self._hold_answers = hold_answers
+        self._hold_answers, self._failing = hold_answers, failing
         self._inboxes = Inboxes()
         self._alive = False
 
@@ -82,6 +82,9 @@ class ScriptedEngine:
 
     def _answer(self, request: Respond) -> None:
         session_id, response_id = request.session_id, request.response_id
+        if self._failing:
+            self.say(ResponseDone(session_id, response_id, "failed", error="the scripted engine cannot"))
+            return
         self.say(TextDelta(session_id, response_id, ANSWER))
         if request.speak:
             for _ in range(CHUNKS):

@@ -78,6 +78,10 @@ def test_slack_is_what_was_sent_and_not_yet_played() -> None:
     assert metrics.late_share() == 0.25
     clock.now_s += 60
     assert metrics.late_share() == 0.0
+    for _ in range(1000):  # of all that is sent in an hour only the newest is kept
+        clock.now_s += 1
+        metrics.slack(0.5)
+    assert len(metrics._recent_slack) < 100
 
 
 @pytest.mark.anyio

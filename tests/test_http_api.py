@@ -16,6 +16,7 @@ from server.config import ServerConfig
 from server.engine.messages import AddText, CallDelta, Hear, Respond, ResponseDone, SetInstructions
 from server.errors import InvalidKey
 from server.gateway import create_app
+from server.http_api import passages
 from server.keys import Keys
 from tests.scripted_engine import ANSWER, CHUNK_MS, CHUNKS, HEARD, ScriptedEngine
 
@@ -200,3 +201,69 @@ async def test_other_transports_are_refused_with_the_one_that_works(path: str) -
         with pytest.raises(openai.BadRequestError, match="WebSocket") as refused:
             await client.post(f"/realtime/{path}", body={}, cast_to=object)
     assert refused.value.code == "unsupported_transport"
+
+
+async def test_a_long_text_is_read_to_its_end() -> None:
+    engine = ScriptedEngine()
+    text = "This is one sentence of many. " * 60
+    async with asking(engine) as client:
+        answer = await client.audio.speech.create(
+            model="antiphon-nano", voice="marin", input=text, response_format="pcm"
+        )
+    scripts = [c.script for c in engine.commands if isinstance(c, Respond)]
+    assert " ".join(str(s) for s in scripts) == text.strip()
+    assert len(answer.content) == 2 * SAMPLES * len(scripts)
+
+
+@pytest.mark.parametrize("text", ["Short.", "word " * 300, "x" * 1000, "One. Two! Three? " * 50])
+def test_passages_are_short_and_lose_nothing(text: str) -> None:
+    found = passages(text, 100)
+    assert all(len(p) <= 100 for p in found)
+    assert "".join("".join(found).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize("shape", ["pcm", "mp3"])
+async def test_what_the_engine_cannot_say_is_an_error_and_no_sound(shape: Any) -> None:
+    engine = ScriptedEngine(failing=True)
+    async with asking(engine) as client:
+        with pytest.raises(openai.InternalServerError) as failed:
+            await client.audio.speech.create(model="antiphon-nano", voice="x", input="Hello.", response_format=shape)
+        assert failed.value.status_code == 503
+        for stream in (False, True):
+            with pytest.raises(openai.InternalServerError):
+                await client.chat.completions.create(
+                    model="antiphon-nano", messages=[{"role": "user", "content": "Hello?"}], stream=stream
+                )
+
+
+async def test_a_message_may_say_something_and_call_several_functions() -> None:
+    engine = ScriptedEngine()
+    functions = [{"name": name, "arguments": "{}"} for name in ("light", "timer")]
+    called = [{"id": f"c{i}", "type": "function", "function": f} for i, f in enumerate(functions)]
+    messages: Any = [
+        {"role": "user", "content": "Both."},
+        {"role": "assistant", "content": "Here you are.", "tool_calls": called},
+        {"role": "tool", "tool_call_id": "c0", "content": "on"},
+        {"role": "tool", "tool_call_id": "c1", "content": ""},
+    ]
+    async with asking(engine) as client:
+        await client.chat.completions.create(model="antiphon-nano", messages=messages)
+    said = [(c.role, c.text) for c in engine.commands if isinstance(c, AddText)]
+    assert said[:2] == [("user", "Both."), ("assistant", "Here you are.")]
+    assert [role for role, _ in said[2:4]] == ["call", "call"]
+    assert said[4][0] == "result"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "tool_calls": ["x"]},
+        {"role": "assistant", "tool_calls": [{"function": None}]},
+        {"role": "user", "content": 5},
+    ],
+)
+async def test_a_message_that_is_wrong_inside_is_refused(message: Any) -> None:
+    async with asking(ScriptedEngine()) as client:
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.chat.completions.create(model="antiphon-nano", messages=[message])
+        assert str(refused.value.param).startswith("messages[0]")

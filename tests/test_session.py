@@ -10,6 +10,7 @@ import pytest
 from server.engine.messages import (
     AddText,
     AudioDelta,
+    CallDelta,
     Cancel,
     Command,
     CommitTurn,
@@ -554,3 +555,114 @@ def test_audio_is_spoken_to_its_last_sample_and_retrieved_as_on_the_wire(
         driver.send("conversation.item.retrieve", item_id=item_id)
         content = driver.event("conversation.item.retrieved")["item"]["content"][0]
         assert len(base64.b64decode(content["audio"])) == ms * bytes_per_ms
+
+
+# --- what nobody should have to do, and clients do --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"tool_choice": "required"}, {"tool_choice": {"type": "function", "name": "light"}}],
+)
+def test_a_tool_choice_without_its_tool_is_an_error_of_the_answer_alone(
+    driver: Driver, settings: dict[str, Any]
+) -> None:
+    driver.send("session.update", session={"tools": [], **settings})
+    assert driver.speech(960, LOUD)
+    assert driver.speech(960, SILENT, level=0)
+    assert driver.event("error")["error"]["type"] == "invalid_request_error"
+    assert driver.event("input_audio_buffer.committed")
+    driver.send("session.update", session={"tool_choice": "auto"})
+    driver.speech(960, LOUD)
+    assert "response.created" in driver.speech(960, SILENT, level=0)
+
+
+def test_an_answer_may_be_truncated_while_it_is_being_said(driver: Driver) -> None:
+    """As the Agents SDK does it: first truncate, then cancel."""
+    driver.send("response.create")
+    ask = driver.last(Respond)
+    driver.engine(TextDelta("sess_1", ask.response_id, "Hello there"))
+    driver.engine(AudioDelta("sess_1", ask.response_id, bytes(48 * 500)))
+    cut = driver.send("conversation.item.truncate", item_id=ask.item_id, content_index=0, audio_end_ms=200)
+    assert cut == ["conversation.item.truncated"]
+    assert driver.last(TruncateItem).audio_end_ms == 200
+    driver.engine(AudioDelta("sess_1", ask.response_id, bytes(48 * 100)))
+    driver.send("response.cancel")
+    driver.send("conversation.item.retrieve", item_id=ask.item_id)
+    [content] = driver.event("conversation.item.retrieved")["item"]["content"]
+    assert content["transcript"] is None
+    assert len(base64.b64decode(content["audio"])) == 48 * 200
+
+
+def test_a_function_call_that_is_being_made_is_no_audio(driver: Driver) -> None:
+    tool = {"type": "function", "name": "light", "parameters": {"type": "object", "properties": {}}}
+    driver.send("session.update", session={"tools": [tool]})
+    driver.send("response.create")
+    ask = driver.last(Respond)
+    driver.engine(CallDelta("sess_1", ask.response_id, "light", "{"))
+    driver.send("conversation.item.truncate", item_id=ask.item_id, content_index=0, audio_end_ms=0)
+    assert driver.event("error")["error"]["code"] == "unsupported_content_type"
+
+
+def test_the_audio_of_an_answer_is_as_long_as_all_its_pieces(driver: Driver) -> None:
+    driver.send("response.create")
+    ask = driver.last(Respond)
+    for _ in range(10):
+        driver.engine(AudioDelta("sess_1", ask.response_id, bytes(2 * 1234)))
+    driver.engine(ResponseDone("sess_1", ask.response_id, "completed", Usage()))
+    whole_ms = -(-12340 // 24)
+    sent = driver.send("conversation.item.truncate", item_id=ask.item_id, content_index=0, audio_end_ms=whole_ms)
+    assert sent == ["conversation.item.truncated"]
+
+
+def test_an_answer_beside_the_conversation_does_not_end_the_playback_of_another(driver: Driver) -> None:
+    driver.send("response.create")
+    ask = driver.last(Respond)
+    driver.engine(AudioDelta("sess_1", ask.response_id, bytes(48_000 * 10)))
+    driver.engine(ResponseDone("sess_1", ask.response_id, "completed", Usage()))
+    assert not driver.session.between_turns
+    driver.send("response.create", response={"conversation": "none", "output_modalities": ["text"]})
+    driver.engine(ResponseDone("sess_1", driver.last(Respond).response_id, "completed", Usage()))
+    assert not driver.session.between_turns
+    driver.now_s += 10.1
+    assert driver.session.between_turns
+
+
+def test_turn_detection_that_is_switched_on_begins_with_an_empty_turn(driver: Driver) -> None:
+    driver.manual()
+    driver.append(3000, 500)
+    driver.send("session.update", session={"audio": {"input": {"turn_detection": {"type": "server_vad"}}}})
+    assert isinstance(driver.commands[-1], DropTurn)
+    before = len(driver.commands)
+    driver.speech(960, LOUD)
+    driver.speech(960, SILENT, level=0)
+    heard = sum(len(c.pcm) for c in driver.commands[before:] if isinstance(c, Hear))
+    committed = driver.event("input_audio_buffer.committed")["item_id"]
+    assert heard == len(driver.session._items.get(committed, "retrieve").pcm)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "message", "role": "assistant", "content": [{"type": "output_audio", "transcript": 5}]},
+        {"type": "function_call", "name": "f", "arguments": "[" * 200_000},
+    ],
+)
+def test_an_item_that_is_wrong_inside_is_refused(driver: Driver, item: dict[str, Any]) -> None:
+    driver.send("conversation.item.create", event_id="mine", item=item)
+    error = driver.event("error")["error"]
+    assert (error["type"], error["event_id"]) == ("invalid_request_error", "mine")
+
+
+def test_a_failure_of_the_server_s_own_is_told_and_the_session_goes_on(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver.session, "_respond", broken)
+        driver.send("response.create", event_id="mine")
+    error = driver.event("error")["error"]
+    assert (error["type"], error["event_id"]) == ("server_error", "mine")
+    assert "response.created" in driver.send("response.create")

@@ -61,8 +61,8 @@ def _tokens(engine: SpeechEngine, session: str = "a") -> list[int]:
     return list(engine._sessions[session].conversation.sequence.tokens)
 
 
-def _items(engine: SpeechEngine) -> list[Item]:
-    return engine._sessions["a"].conversation.items
+def _items(engine: SpeechEngine, session: str = "a") -> list[Item]:
+    return engine._sessions[session].conversation.items
 
 
 def _ask(engine: SpeechEngine, session: str, number: int, seed: int = 1) -> list[Event]:

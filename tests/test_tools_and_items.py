@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from server.config import LIMITS
 from server.engine.messages import (
     AddText,
     AudioDelta,
@@ -14,6 +15,7 @@ from server.engine.messages import (
     Cancel,
     CommitTurn,
     Context,
+    DropTurn,
     Function,
     Hear,
     Respond,
@@ -25,7 +27,7 @@ from server.engine.messages import (
     TextDelta,
     Usage,
 )
-from tests.test_session import BEGIN, END, Driver
+from tests.test_session import BEGIN, END, LOUD, Driver
 
 LIGHT = {
     "type": "function",
@@ -270,12 +272,26 @@ def test_a_session_that_the_engine_has_lost_fails_its_answer_and_closes(driver: 
     assert failed["status_details"]["error"]["code"] == "server_overloaded"
 
 
-def test_a_turn_without_end_is_dropped_with_an_error(driver: Driver) -> None:
-    for _ in range(25):
-        driver.append(5000)
-    assert driver.event("error")["error"]["code"] == "input_audio_buffer_too_long"
-    driver.append(200)
+def test_an_open_microphone_is_no_error_and_its_newest_audio_is_kept(driver: Driver) -> None:
+    driver.send("session.update", session={"audio": {"input": {"turn_detection": None}}})
+    limit_ms, kept_ms = LIMITS.turn_ms, LIMITS.kept_turn_ms
+    for second in range(limit_ms // 1000 + 1):
+        driver.append(1000, level=second)
+    assert not [e for e in driver.events if e["type"] == "error"]
+    dropped = [i for i, command in enumerate(driver.commands) if isinstance(command, DropTurn)][-1]
+    [again] = [command.pcm for command in driver.commands[dropped:] if isinstance(command, Hear)]
+    assert len(again) == kept_ms * 32
     assert "input_audio_buffer.committed" in driver.send("input_audio_buffer.commit")
+
+
+def test_a_turn_that_does_not_end_is_ended_and_answered(driver: Driver) -> None:
+    driver.send("session.update", session={"audio": {"input": {"turn_detection": {"type": "server_vad"}}}})
+    for _ in range(LIMITS.turn_ms // 1000 + 2):
+        driver.speech(992, LOUD)
+    kinds = [e["type"] for e in driver.events if e["type"].startswith("input_audio_buffer.") or e["type"] == "error"]
+    assert kinds[:3] == [f"input_audio_buffer.{what}" for what in ("speech_started", "speech_stopped", "committed")]
+    assert "error" not in kinds
+    assert driver.last(Respond)
 
 
 def test_mcp_tools_are_refused_rather_than_never_called(driver: Driver) -> None:

@@ -291,7 +291,7 @@ class Replica:
     ) -> None:
         self._times, self._talk, self._turns, self._warmup = times, talk, turns, warmup
         config = config or EngineConfig()
-        self._piece, self._longest = config.prefill_tokens, config.length - 2 * config.prefill_tokens
+        self._piece, self._longest = config.prefill_tokens, config.conversation_tokens
         self._random = random.Random(seed)
         self._people = [Person(n, random.Random(self._random.random()), talk.turns[0]) for n in range(sessions)]
         self._events: list[tuple[float, int, Callable[[float], None]]] = []

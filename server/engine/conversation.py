@@ -30,7 +30,8 @@ class Conversation:
         self.session_id = session_id
         self._engine, self._layout, self._text = engine, layout, text
         self.sequence: TokenSequence = engine.open()
-        self._longest = engine.config.length - 2 * engine.config.prefill_tokens
+        self._longest = engine.config.conversation_tokens
+        self._full = engine.config.length - engine.config.prefill_tokens
         self._limit = self._longest
         self._retained: float | None = _RETAINED
         self._system: list[int] = []
@@ -42,21 +43,36 @@ class Conversation:
     # --- edits -----------------------------------------------------------------------------------------------------
 
     def set_instructions(self, text: str) -> None:
-        self._system = [self.control("<system>"), *self._text.encode(text), self.control("<end>")] if text else []
-        self.align()
+        """Raises `SequenceTooLong`, and changes nothing, where they would leave too little room for a conversation."""
+        system = [self.control("<system>"), *self._text.encode(text), self.control("<end>")] if text else []
+        if len(system) > self._longest // 2:
+            raise SequenceTooLong(
+                f"expected instructions and tools of at most {self._longest // 2} tokens, got {len(system)}"
+            )
+        before, self._system = self._system, system
+        try:
+            self.align()
+        except SequenceTooLong:  # not even the newest item has room beside them
+            self._system = before
+            self.align()
+            raise
 
     def set_truncation(self, retained: float | None, limit: int | None) -> None:
         """See `SetTruncation`."""
         self._retained, self._limit = retained, min(limit or self._longest, self._longest)
 
     def add_text(self, item_id: str, role: str, text: str, after: str | None = None) -> None:
-        """A whole item of text behind the item `after`: None means the last one, an empty id that it comes first."""
+        """A whole item of text behind the item `after`: None means the last one, an empty id that it comes first.
+
+        Raises `SequenceTooLong`, and adds nothing.
+        """
         opening = {
             "system": ("<system>",),
             "call": ("<assistant>", "<call>"),
             "result": ("<result>",),
         }.get(role, (f"<{role}>", "<text>"))
         tokens = [*map(self.control, opening), *self._text.encode(text), self.control("<end>")]
+        self._check_room(tokens)
         place = len(self.items)
         if after is not None:
             place = 0 if not after else 1 + next((i for i, x in enumerate(self.items) if x.item_id == after), place - 1)
@@ -79,6 +95,24 @@ class Conversation:
         """More tokens at the end of `item`."""
         item.tokens.extend(tokens)
         self.align()
+
+    def hear(self, turn: Item, codes: list[int]) -> None:
+        """More of a turn that is being heard. Raises `SequenceTooLong`, and adds nothing."""
+        self._check_room([*turn.tokens, *codes])
+        self.extend(turn, codes)
+
+    def end(self, item: Item) -> None:
+        """Close an item with `<end>`; where there is no more room, in place of its last token."""
+        if item.tokens[-1] == self.control("<end>"):
+            return
+        if len(self._system) + len(item.tokens) >= self._full:
+            item.tokens.pop()
+        self.extend(item, [self.control("<end>")])
+
+    def _check_room(self, item: list[int]) -> None:
+        room = self._longest - len(self._system)
+        if len(item) > room:
+            raise SequenceTooLong(f"expected an item of at most {room} tokens, got {len(item)}")
 
     def remove(self, item_id: str) -> None:
         self.items = [i for i in self.items if i.item_id != item_id]

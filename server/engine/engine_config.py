@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 KINDS = ("torch", "vllm")
+_ANSWER_ROOM = 400  # tokens: 12 s of speech
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +23,8 @@ class EngineConfig:
     """Where an answer without a limit of its own is cut off: about 40 s of speech. A guard, not a feature."""
     vllm: Mapping[str, object] = field(default_factory=dict)
     """vLLM's own settings by the names of its `AsyncEngineArgs`; they win over ours."""
+
+    @property
+    def conversation_tokens(self) -> int:
+        """The most tokens that a conversation may have before it is answered, so that the answer finds room."""
+        return self.length - 2 * self.prefill_tokens - min(_ANSWER_ROOM, self.length // 4)

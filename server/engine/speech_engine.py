@@ -51,7 +51,7 @@ from server.engine.scheduler import Job, Scheduler
 from server.engine.token_engine import TorchTokenEngine
 from server.engine.token_interface import Rule, Sampled, Sampling, TokenEngine
 from server.engine.voice import Voice, say
-from server.errors import AntiphonError, EngineFull, EngineRestarted
+from server.errors import AntiphonError, EngineFull, EngineRestarted, SequenceTooLong
 
 _OPEN_TURN = ""  # id of the user item until it is committed
 # Deadlines: how long after it came audio should be read, and an answer be heard after it was asked for.
@@ -186,6 +186,8 @@ class SpeechEngine:
                 self._resume(session, session.pause)
             case Hear() | CommitTurn() | DropTurn() if session.commit_as is not None:
                 session.later.append(command)
+            case AddText() | DeleteItem() | TruncateItem() if session.commit_as is not None:
+                session.later.append(command)  # behind that turn
             case Hear(pcm=pcm):
                 session.ear.add(pcm, self.clock())
             case CommitTurn(item_id=item_id, provisional=provisional):
@@ -197,11 +199,7 @@ class SpeechEngine:
                 session.ear.end(self.clock(), provisional)
                 session.commit_as, session.committed_s = item_id, self.clock()
             case DropTurn():
-                session.ear = self._new_ear()
-                session.waiting_codes.clear()
-                if session.turn is not None:
-                    conversation.remove(_OPEN_TURN)
-                session.turn = None
+                self._drop_turn(session)
             case Respond(context=None):
                 session.asked.append((command, self.clock()))
             case Respond():
@@ -219,6 +217,14 @@ class SpeechEngine:
                         one.conversation.close()
                         del self._sessions[key]
 
+    def _drop_turn(self, session: Session) -> None:
+        """Forget the open turn."""
+        session.ear = self._new_ear()
+        session.waiting_codes.clear()
+        if session.turn is not None:
+            session.conversation.remove(_OPEN_TURN)
+        session.turn = None
+
     def _detach(self, session: Session, request: Respond) -> None:
         """Answer beside the conversation: in a session of its own, under the id of the response."""
         try:
@@ -227,32 +233,42 @@ class SpeechEngine:
             done = ResponseDone(request.session_id, request.response_id, "failed", error=str(error))
             self._events.append(done)
             return
+        self._sessions[request.response_id] = beside
         beside.conversation.set_instructions(session.instructions)
         known = {item.item_id: item for item in session.conversation.items}
-        for part in request.context or ():
-            if not part.item_id:
-                beside.conversation.add_text("", part.role, part.text)
-            elif part.item_id in known:
-                beside.conversation.copy(known[part.item_id])
+        try:
+            for part in request.context or ():
+                if not part.item_id:
+                    beside.conversation.add_text("", part.role, part.text)
+                elif part.item_id in known:
+                    beside.conversation.copy(known[part.item_id])
+        except SequenceTooLong as error:
+            self._fail(beside, request, error)
+            return
         beside.asked.append((request, self.clock()))
-        self._sessions[request.response_id] = beside
 
     def _edit(self, session: Session) -> None:
         """Carry out the edits that wait, unless something is being generated: it would lose its place."""
-        conversation = session.conversation
         while session.edits and not session.generating:
-            match session.edits.pop(0):
-                case TruncateItem(item_id=item_id, audio_end_ms=end_ms):
-                    conversation.truncate(item_id, end_ms)
-                case DeleteItem(item_id=item_id):
-                    conversation.remove(item_id)
-                case AddText(item_id=item_id, role=role, text=text, after=after):
-                    conversation.add_text(item_id, role, text, after)
-                case SetTruncation(retained=retained, limit=limit):
-                    conversation.set_truncation(retained, limit)
-                case SetInstructions(text=text):
-                    session.instructions = text
-                    conversation.set_instructions(text)
+            try:
+                self._carry_out_edit(session, session.edits.pop(0))
+            except SequenceTooLong as error:
+                self._events.append(SessionFailed(session.conversation.session_id, str(error), error.code))
+
+    def _carry_out_edit(self, session: Session, edit: Command) -> None:
+        conversation = session.conversation
+        match edit:
+            case TruncateItem(item_id=item_id, audio_end_ms=end_ms):
+                conversation.truncate(item_id, end_ms)
+            case DeleteItem(item_id=item_id):
+                conversation.remove(item_id)
+            case AddText(item_id=item_id, role=role, text=text, after=after):
+                conversation.add_text(item_id, role, text, after)
+            case SetTruncation(retained=retained, limit=limit):
+                conversation.set_truncation(retained, limit)
+            case SetInstructions(text=text):
+                conversation.set_instructions(text)
+                session.instructions = text
 
     def _cancel(self, session: Session, response_id: str) -> None:
         session.asked = [(r, t) for r, t in session.asked if r.response_id != response_id]
@@ -324,15 +340,22 @@ class SpeechEngine:
         if any(self._frames_due(session, together) for session in served):
             self._hear(list(self._sessions.values()))
         for session in served:
-            self._edit(session)
-            if self._can_commit(session):
-                self._commit(session)
-            if self._can_begin(session):
-                self._begin(session)
+            try:
+                self._advance(session)
+            except SequenceTooLong as error:
+                self._events.append(SessionFailed(session.conversation.session_id, str(error), error.code))
         self._think(served)
         self._say(served)
         events, self._events = self._events, []
         return events
+
+    def _advance(self, session: Session) -> None:
+        """What of this session can be done before the step: edits, the end of its turn, the beginning of an answer."""
+        self._edit(session)
+        if self._can_commit(session):
+            self._commit(session)
+        if self._can_begin(session):
+            self._begin(session)
 
     # --- hear ------------------------------------------------------------------------------------------------------
 
@@ -355,13 +378,19 @@ class SpeechEngine:
         """Move waiting codes into the conversation, where the next step reads them."""
         if not session.waiting_codes or session.generating:
             return
+        self._edit(session)
         if session.commit_as is None and len(session.waiting_codes) < self.tokens.worth_reading:
             return
         if session.asked and session.turn is None and session.commit_as is None:
             return  # a new turn: the answer to the one before has its place first
         if session.turn is None:
             session.turn = session.conversation.open_item(_OPEN_TURN, "<user>")
-        session.conversation.extend(session.turn, session.waiting_codes)
+        try:
+            session.conversation.hear(session.turn, session.waiting_codes)
+        except SequenceTooLong as error:
+            self._drop_turn(session)
+            message = f"the turn was too long and is forgotten: {error}"
+            self._events.append(SessionFailed(session.conversation.session_id, message, error.code))
         session.waiting_codes = []
 
     def _commit(self, session: Session) -> None:
@@ -369,13 +398,16 @@ class SpeechEngine:
         turn, item_id = session.turn, session.commit_as
         session.ear = self._new_ear()
         session.turn, session.commit_as = None, None
+        if turn is None or item_id is None:
+            session.committed_s = None
+        else:
+            turn.item_id = item_id
+            self._begin_transcript(session, turn)
         later, session.later = session.later, []
         for command in later:
             self.receive(command)
-        if turn is None or item_id is None:
-            session.committed_s = None
-            return
-        turn.item_id = item_id
+
+    def _begin_transcript(self, session: Session, turn: Item) -> None:
         conversation = session.conversation
         conversation.extend(turn, [conversation.control("<end>"), conversation.control("<transcript>")])
         session.transcribing, session.transcript, session.transcript_sent = turn, [], ""
@@ -394,7 +426,11 @@ class SpeechEngine:
         request, asked_at_s = session.asked.pop(0)
         conversation, sequence = session.conversation, session.conversation.sequence
         if request.instructions is not None:
-            conversation.set_instructions(request.instructions)
+            try:
+                conversation.set_instructions(request.instructions)
+            except SequenceTooLong as error:
+                self._fail(session, request, error)
+                return
         mode = "<speech>" if request.speak else "<text>"
         opening = ["<assistant>"] if request.calls else ["<assistant>", mode]
         item = conversation.open_item(request.item_id, *opening)
@@ -476,8 +512,7 @@ class SpeechEngine:
         if sampled.last:
             session.transcribing = session.committed_s = None
             session.stages_s["transcribed"] = self.clock()
-            if sampled.token != self.model.layout.control("<end>"):
-                session.conversation.extend(item, [self.model.layout.control("<end>")])
+            session.conversation.end(item)
             text = self.model.text.decode(session.transcript).strip()
             _, audio = session.conversation.count(item.tokens)
             self._events.append(TranscriptDone(session_id, item.item_id, text, audio, len(session.transcript)))
@@ -549,8 +584,7 @@ class SpeechEngine:
             return
         self.tokens.stop(conversation.sequence)
         session.answer, session.voice = None, None
-        if answer.item.tokens[-1] != conversation.control("<end>"):
-            conversation.extend(answer.item, [conversation.control("<end>")])
+        conversation.end(answer.item)
         if answer.request.instructions is not None:  # they held for this answer only
             conversation.set_instructions(session.instructions)
         answer.timings_ms["done"] = 1000 * (self.clock() - answer.asked_at_s)

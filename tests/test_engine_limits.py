@@ -1,0 +1,122 @@
+"""What does not fit into the model's context is refused by itself, and an answer always finds room."""
+
+import numpy as np
+import pytest
+
+from model.checkpoint import SpeechModel
+from server.engine import worker
+from server.engine.messages import (
+    AddText,
+    CommitTurn,
+    Context,
+    Hear,
+    OpenSession,
+    Respond,
+    ResponseBegun,
+    ResponseDone,
+    SessionFailed,
+    SetInstructions,
+    TranscriptDone,
+)
+from server.engine.speech_engine import SpeechEngine
+from tests.test_speech_engine import CONFIG, _items, _run, _tokens
+
+_MOST = CONFIG.conversation_tokens
+_LONG = "hello there " * _MOST
+
+
+@pytest.fixture
+def engine(tiny: SpeechModel) -> SpeechEngine:
+    made = SpeechEngine(tiny, CONFIG)
+    for name in "ab":
+        made.receive(OpenSession(name))
+    return made
+
+
+def _noise(seconds: float) -> bytes:
+    return np.random.default_rng(0).integers(-3000, 3000, int(16_000 * seconds)).astype(np.int16).tobytes()
+
+
+def _failures(events: list[object]) -> list[tuple[str, str, bool]]:
+    return [(e.session_id, e.code, e.fatal) for e in events if isinstance(e, SessionFailed)]
+
+
+def _answers(engine: SpeechEngine, name: str) -> bool:
+    """Whether a session still hears and answers."""
+    engine.receive(Hear(name, _noise(0.4)))
+    engine.receive(CommitTurn(name, f"{name} next"))
+    engine.receive(Respond(name, f"{name} answer", f"{name} said", max_tokens=8))
+    events = _run(engine)
+    return any(isinstance(e, TranscriptDone) for e in events) and any(isinstance(e, ResponseDone) for e in events)
+
+
+def test_a_turn_too_long_is_forgotten_and_nobody_else_is_harmed(engine: SpeechEngine) -> None:
+    engine.receive(AddText("b", "q", "user", "hello"))
+    engine.receive(Hear("a", _noise(0.04 * _MOST + 2)))
+    events = []
+    while engine.has_work:
+        events += worker.step(engine)
+    assert _failures(events) == [("a", "context_length_exceeded", False)]
+    assert [i.item_id for i in _items(engine, "b")] == ["q"]
+    assert _answers(engine, "a")
+    assert _answers(engine, "b")
+
+
+def test_instructions_too_long_leave_those_before(engine: SpeechEngine) -> None:
+    engine.receive(SetInstructions("a", "Be brief."))
+    before = _tokens(engine)
+    engine.receive(SetInstructions("a", _LONG))
+    assert _failures(engine.step()) == [("a", "context_length_exceeded", False)]
+    assert _tokens(engine) == before
+    assert _answers(engine, "a")
+
+
+def test_instructions_too_long_for_one_answer_fail_it_alone(engine: SpeechEngine) -> None:
+    engine.receive(SetInstructions("a", "Be brief."))
+    engine.receive(AddText("a", "q", "user", "hello"))
+    before = _tokens(engine)
+    engine.receive(Respond("a", "r", "x", instructions=_LONG))
+    [done] = [e for e in _run(engine) if isinstance(e, ResponseDone)]
+    assert (done.status, "tokens" in (done.error or "")) == ("failed", True)
+    assert _tokens(engine) == before
+    assert _answers(engine, "a")
+
+
+def test_a_text_too_long_is_not_added(engine: SpeechEngine) -> None:
+    engine.receive(AddText("a", "q", "user", "hello"))
+    engine.receive(AddText("a", "long", "user", _LONG))
+    assert _failures(engine.step()) == [("a", "context_length_exceeded", False)]
+    assert [i.item_id for i in _items(engine)] == ["q"]
+    assert _answers(engine, "a")
+
+
+def test_a_text_too_long_for_an_answer_beside_fails_it_and_gives_its_place_back(engine: SpeechEngine) -> None:
+    for number in range(CONFIG.slots + 1):
+        engine.receive(Respond("a", f"r{number}", "x", context=(Context(role="user", text=_LONG),)))
+        [done] = [e for e in engine.step() if isinstance(e, ResponseDone)]
+        assert (done.status, "tokens" in (done.error or "")) == ("failed", True)
+    assert _answers(engine, "a")
+
+
+def test_a_full_conversation_forgets_enough_for_an_answer(engine: SpeechEngine) -> None:
+    read = []
+    for number in range(60):
+        engine.receive(AddText("a", f"q{number}", "user", "hello there " * 6))
+        engine.receive(Respond("a", f"r{number}", f"x{number}", max_tokens=12))
+        read += [e.usage.input_text + e.usage.input_audio for e in _run(engine) if isinstance(e, ResponseBegun)]
+    assert max(read) > _MOST * 0.8  # it was full
+    assert max(read) <= _MOST
+
+
+def test_what_comes_behind_a_turn_stays_behind_it(engine: SpeechEngine) -> None:
+    """All at once, as a client does that gives a conversation back."""
+    engine.receive(Hear("a", _noise(0.5)))
+    engine.receive(CommitTurn("a", "first"))
+    engine.receive(AddText("a", "second", "assistant", "hello"))
+    engine.receive(Hear("a", _noise(0.5)))
+    engine.receive(CommitTurn("a", "third"))
+    engine.receive(AddText("a", "fourth", "assistant", "there"))
+    engine.receive(Respond("a", "r", "fifth", max_tokens=8))
+    _run(engine)
+    assert [i.item_id for i in _items(engine)] == ["first", "second", "third", "fourth", "fifth"]
+    assert _tokens(engine) == [t for i in _items(engine) for t in i.tokens]
