@@ -102,6 +102,33 @@ FIELDS = {
 }
 
 
+# The extra field `timings_ms` of `response.done`.
+TIMINGS = {
+    "speech_end": "the end of the speech that is answered, where turn detection found it: usually below zero",
+    "heard": "all of the turn has been heard",
+    "transcribed": "all of it has been written down",
+    "decided": "the turn was over, and the answer could be shown: an answer may be begun in a pause",
+    "first_token": "the first token of the answer",
+    "first_code": "the first one that is sound",
+    "first_audio": "the first samples",
+    "sent": "the first audio handed to the client's connection",
+    "done": "the end of the answer",
+}
+
+ROUTES = {
+    "GET /v1/realtime": "the WebSocket; `/realtime` too",
+    "POST /v1/realtime/client_secrets": "a key for a browser, with settings of its session",
+    "GET /v1/models": "the one model that is served; `/v1/models/NAME` too",
+    "POST /v1/audio/transcriptions": "a sound file written down; `stream` for server-sent events",
+    "POST /v1/audio/speech": "a text read aloud: mp3, opus, flac, wav or pcm; `stream_format` sse",
+    "POST /v1/chat/completions": "text, sound and function calls in and out; `stream` for server-sent events",
+    "GET /health": "whether the engine lives",
+    "GET /ready": "whether new sessions are welcome",
+    "GET /metrics": "counters and histograms, for Prometheus",
+    "GET /": "a page that talks to the model: microphone, or typed text; with keys, `/#key=KEY`",
+}
+
+
 def _models(annotation: Any) -> list[type[BaseModel]]:
     """The pydantic models that a field may hold."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -124,6 +151,8 @@ def fields(model: type[BaseModel], where: str, given: BaseModel | None = None) -
             is_default = isinstance(value, kind)
             for at, default in fields(kind, path, value if is_default else None):
                 inner[at] = default if is_default or at not in inner else inner[at]
+        if inner and isinstance(value, str):  # a word that stands for an object
+            yield path, json.dumps(value)
         if inner:
             yield from inner.items()
         elif given is None and field.is_required():
@@ -150,6 +179,14 @@ def document() -> str:
         _table(("event", "here", ""), [(f"`{k}`", *v) for k, v in client.items()]),
         "## Events of the server",
         _table(("event", "here", ""), [(f"`{k}`", *v) for k, v in SERVER_EVENTS.items()]),
+    ]
+    parts += [
+        "## Timings",
+        "`response.done` has an extra field `timings_ms`: milliseconds from asking for the answer to each stage.",
+        _table(("stage", "what has happened"), [(f"`{k}`", v) for k, v in TIMINGS.items()]),
+        "## HTTP",
+        "Beside the socket, in the shapes of OpenAI's API.",
+        _table(("route", ""), [(f"`{k}`", v) for k, v in ROUTES.items()]),
     ]
     for title, found in (("session", session), ("response.create", response)):
         rows = [(f"`{p}`", f"`{d}`" if d else "", *FIELDS.get(p, (SUPPORTED, ""))) for p, d in found.items()]

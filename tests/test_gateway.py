@@ -25,6 +25,7 @@ from server.engine.engine_config import EngineConfig
 from server.engine.remote import RemoteEngine
 from server.errors import EngineUnavailable
 from server.gateway import create_app
+from server.protocol_table import TIMINGS
 
 pytestmark = pytest.mark.anyio
 OFFICIAL: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
@@ -84,6 +85,7 @@ async def test_a_whole_conversation_consists_of_official_events(tiny_dir: Path) 
         done = await until("response.done")
         assert done["response"]["metadata"] == {"client_event_id": "m"}
         assert "first_audio" in done["response"]["timings_ms"]
+        assert set(done["response"]["timings_ms"]) <= set(TIMINGS)
         item_id = done["response"]["output"][0]["id"]
         await say("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=80)
         await until("conversation.item.truncated")

@@ -10,7 +10,10 @@ from openai.types.realtime.realtime_response_create_params import RealtimeRespon
 
 from server import protocol_table
 from server.client_events import KINDS
+from server.config import ServerConfig
+from server.gateway import create_app
 from server.session_config import ResponseConfig, SessionConfig
+from tests.scripted_engine import ScriptedEngine
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,6 +48,13 @@ def test_notes_are_about_fields_that_exist() -> None:
         protocol_table.fields(ResponseConfig, "response")
     )
     assert set(protocol_table.FIELDS) <= set(known)
+
+
+def test_every_route_is_there() -> None:
+    paths = create_app(ServerConfig(), ScriptedEngine()).openapi()["paths"]
+    served = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    served.add(("GET", "/v1/realtime"))  # a WebSocket, which OpenAPI does not know
+    assert {tuple(route.split()) for route in protocol_table.ROUTES} <= served
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,11 @@ listening  free English, written down
 speaking   free English read aloud, and the answers of the dialogues; Whisper-base listens (extra: eval)
 turns      questions with a pause in mid-sentence: taken for the end? and how long after the real one it is known
 
+It needs the synthesisers and texts that training listens to (`make apt`), and takes about ten minutes.
+
+    antiphon eval                                          everything, against what is wanted
+    antiphon eval --part dialogues --skill sums --show     one skill, with every wrong answer
+
 Last line, JSON: `command`, `dialogues`, `right` and `basic` (shares of right answers), `by_skill` and `by_voice`
 (clean), `by_condition`, `arithmetic`, `memory` (over three or more turns), `hearing_wer` (clean questions),
 `false_refusals`, `transcription_wer`, `spoken_wer`, `aloud_wer`, `naturalness`, `cut_offs`, `decision_ms` (median of
@@ -15,6 +20,7 @@ the turns that were not cut off), `unended` (share of spoken answers that babble
 import argparse
 import json
 import math
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
@@ -30,6 +36,7 @@ from model.evaluation import speech, turn_taking
 from model.evaluation.dialogues import CONDITIONS, Answered, Question, converse, held_out, word_error_rate
 from model.evaluation.speech import Spoken
 from model.evaluation.targets import ARITHMETIC, TARGETS
+from model.training import corpus, voices
 from model.training.corpus import SPOKEN_HZ
 from model.training.dialogues import BASIC, SKILLS
 from model.training.tokenizer import load_recogniser
@@ -167,7 +174,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--per-skill", type=at_least_one, default=6, help="dialogues of each skill (default: %(default)s)"
     )
-    parser.add_argument("--skill", choices=SKILLS, action="append", help="only these skills (default: all)")
+    parser.add_argument(
+        "--skill", choices=SKILLS, action="append", metavar="SKILL", help="only these skills, e.g. sums (default: all)"
+    )
     parser.add_argument("--basic", action="store_true", help="only the basic skills")
     parser.add_argument("--condition", choices=CONDITIONS, action="append", help="kinds of line (default: all)")
     parser.add_argument(
@@ -178,7 +187,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--pauses", type=at_least_one, default=60, help="hesitant questions (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.0, help="sampling temperature (default: %(default)s)")
-    parser.add_argument("--threads", type=at_least_one, default=1)
+    parser.add_argument("--threads", type=at_least_one, default=1, help="of the model (default: %(default)s)")
     parser.add_argument(
         "--sessions", type=at_least_one, default=8, help="dialogues held side by side (default: %(default)s)"
     )
@@ -187,6 +196,13 @@ def main(argv: list[str]) -> int:
     torch.set_num_threads(options.threads)
     parts = options.part or PARTS
     # Whatever may be missing is looked for before the long work.
+    try:
+        for name in speech.strangers():
+            voices.voice(name).speak("One.", 1.0)
+        if "listening" in parts or "speaking" in parts:
+            corpus.expect_sentences()
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        parser.error(f"expected the synthesisers and texts of model/training/apt.txt (`make apt`): {error}")
     listener = speech.Listener() if "speaking" in parts else None
     recogniser = load_recogniser(options.model_dir) if "turns" in parts else None
     engine = SpeechEngine(load(options.model_dir), EngineConfig(slots=options.sessions))

@@ -1,4 +1,5 @@
-"""`make train`: from nothing to a checkpoint. Each stage can be run alone and resumes where it was killed.
+"""`make train`: from nothing to a checkpoint, in about ten hours of two cores. Each stage can be run alone and resumes
+where it was killed.
 
 corpus       texts -> speech in many voices
 tokenizer    the audio tokenizer, inside a recogniser; on the way it finds out itself when which sound is made
@@ -225,7 +226,7 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path("runs/nano"), help="recordings and checkpoints (default: %(default)s)"
     )
-    parser.add_argument("--target", type=Path, default=EMBEDDED, help="model directory to write (default: %(default)s)")
+    parser.add_argument("--target", type=Path, help="model directory to write (default: antiphon-nano in that folder)")
     parser.add_argument("--start", type=Path, help="model directory whose weights to begin with (default: random ones)")
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="one for each core (default: %(default)s)"
@@ -235,14 +236,15 @@ def main() -> None:
         name, default = f"--{field.name.replace('_', '-')}", field.default
         amounts.add_argument(name, type=type(default), default=default, help="(default: %(default)s)")
     options = parser.parse_args()
+    target = options.target or options.folder / EMBEDDED.name
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Recipe)})
     pipeline = Pipeline(options.folder, recipe, options.start, options.processes)
     for stage in options.stage or STAGES:
         started = time.perf_counter()
         if stage == "export":
-            pipeline.export(options.target)
+            pipeline.export(target)
         elif stage == "evaluation":
-            evaluate(["--model-dir", str(options.target), "--threads", str(options.processes)])
+            evaluate(["--model-dir", str(target), "--threads", str(options.processes)])
         else:
             getattr(pipeline, stage)()
         print(f"stage {stage} took {(time.perf_counter() - started) / 3600:.2f} h", flush=True)

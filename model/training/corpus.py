@@ -55,8 +55,15 @@ class Line:
 
 
 # The free sentences that are for measuring only, as places in the shuffled list. Of another WordNet the list is
-# another: what was trained with this one (38,676 sentences) must be measured with this one.
-_HELDOUT_FREE = slice(29_000, 30_000)
+# another: what was trained with this one must be measured with this one.
+_HELDOUT_FREE, _SENTENCES = slice(29_000, 30_000), 38_676
+
+
+def expect_sentences() -> None:
+    """Raises `FileNotFoundError` or `ValueError` where WordNet is not there, or not the one that was trained with."""
+    found = sum(len(free_sentences(split)) for split in (TRAIN, HELDOUT))
+    if found != _SENTENCES:
+        raise ValueError(f"expected the WordNet with {_SENTENCES} sentences under {_WORDNET}, found {found}")
 
 
 def free_sentences(split: str = TRAIN) -> list[str]:
