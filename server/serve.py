@@ -1,0 +1,123 @@
+"""`antiphon serve`: serve a model to Realtime clients, and a page that talks to it, until interrupted."""
+
+import argparse
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+from server.config import LOOPBACK_HOSTS, ServerConfig, api_keys, further_setting
+from server.engine.engine_config import KINDS
+from server.errors import VllmMissing
+
+_EXAMPLES = """examples:
+  antiphon serve                                      ws://127.0.0.1:8000/v1/realtime, a page at http://127.0.0.1:8000/
+  antiphon serve --host 0.0.0.0 --api-key SECRET      for others, who show the key
+  antiphon serve --sessions 4                         four conversations at once and no more
+  antiphon serve --record sessions                    keep every event and all audio; `antiphon replay` plays them
+  antiphon serve --engine vllm --model-dir DIR --vllm-arg tensor_parallel_size=2
+
+docs/protocol.md lists every event, field and HTTP route.
+"""
+
+
+def _parser(defaults: ServerConfig) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="antiphon serve",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default=defaults.host, help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=defaults.port, help="port (default: %(default)s)")
+    parser.add_argument(
+        "--model-dir", type=Path, default=defaults.model_dir, help="model directory (default: the embedded one)"
+    )
+    parser.add_argument(
+        "--engine", choices=KINDS, default=defaults.engine.kind, help="what computes the model (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--slots",
+        type=int,
+        default=defaults.engine.slots,
+        help="conversations at once that the engine has room for (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--vllm-arg",
+        type=further_setting,
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="a setting of vLLM's own, such as tensor_parallel_size=2; repeatable",
+    )
+    parser.add_argument(
+        "--engine-threads",
+        type=int,
+        default=defaults.engine_threads,
+        help="threads of the engine (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sessions",
+        type=int,
+        metavar="N",
+        help="conversations at once; more are refused with close code 1013 (default: what is measured at start-up)",
+    )
+    parser.add_argument(
+        "--api-key",
+        action="append",
+        default=[],
+        help="key that clients must show; repeatable (default: $ANTIPHON_API_KEYS, comma-separated)",
+    )
+    parser.add_argument(
+        "--record", type=Path, metavar="FOLDER", help="record every session into this folder (default: none is)"
+    )
+    parser.add_argument(
+        "--drain-s",
+        type=float,
+        default=defaults.drain_s,
+        metavar="SECONDS",
+        help="how long open sessions just go on after SIGTERM; then each ends between two turns (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--log-level",
+        default=defaults.log_level,
+        choices=("debug", "info", "warning", "error"),
+        help="what goes to stderr (default: %(default)s)",
+    )
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    defaults = ServerConfig()
+    parser = _parser(defaults)
+    options = parser.parse_args(argv)
+    keys = api_keys(options.api_key)
+    if options.host not in LOOPBACK_HOSTS and not keys:
+        parser.error(
+            f"expected an --api-key to listen on {options.host}: without one, anybody who reaches it could talk"
+        )
+    if options.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        parser.error(str(VllmMissing()))
+    from server.gateway import run  # loads what only a server pays for
+
+    run(
+        ServerConfig(
+            host=options.host,
+            port=options.port,
+            model_dir=options.model_dir,
+            model_name=options.model_dir.name,
+            api_keys=keys,
+            log_level=options.log_level,
+            record=options.record,
+            engine=replace(
+                defaults.engine,
+                kind=options.engine,
+                slots=options.slots,
+                sessions=options.sessions,
+                vllm=dict(options.vllm_arg),
+            ),
+            drain_s=options.drain_s,
+            engine_threads=options.engine_threads,
+        )
+    )
+    return 0
