@@ -69,7 +69,7 @@ class InstantEngine:
             case Hear(pcm=pcm):
                 turn = self.heard[session_id][-1]
                 turn.append((time.perf_counter(), len(pcm) + (turn[-1][1] if turn else 0)))
-            case CommitTurn(item_id=item_id, provisional=True):
+            case CommitTurn(item_id=item_id, guess=guess) if guess:
                 self._waiting[session_id] = [CommitTurn(session_id, item_id)]
             case Respond() if session_id in self._waiting:
                 self._waiting[session_id].append(command)

@@ -85,6 +85,7 @@ class Output:
 class Guess:
     """An answer begun in a pause that may be the end of the turn; nothing of it is shown until the turn is over."""
 
+    number: int
     item_id: str
     response: Response
     calls: bool
@@ -114,6 +115,9 @@ class Session:
         self._input = InputAudio(self.config.audio.input)
         self._turn_item_id: str | None = None
         self._guess: Guess | None = None
+        self._guesses = 0
+        self._ended_by = {0}
+        """Guesses that were right, and 0 for turns that were over at once."""
         self._idle_from_s: float | None = None
         self._audio_was_sent = False
 
@@ -182,6 +186,8 @@ class Session:
             self._guess.held.append(event)
             return
         match event:
+            case TranscriptDelta() | TranscriptDone() if event.guess not in self._ended_by:
+                pass  # of a pause that was none
             case TurnProbability(probability=probability, heard_ms=heard_ms):
                 self._turn_changed(self._input.opinion(probability, heard_ms))
             case TranscriptDelta(item_id=item_id, text=text):
@@ -417,8 +423,9 @@ class Session:
         except ClientError:  # told when the turn is over
             return
         item_id = self._turn_item_id = self._turn_item_id or new_id("item")
-        self._guess = Guess(item_id, response, respond.calls is not None)
-        self._command(CommitTurn(self.id, item_id, provisional=True))
+        self._guesses += 1
+        self._guess = Guess(self._guesses, item_id, response, respond.calls is not None)
+        self._command(CommitTurn(self.id, item_id, self._guesses))
         self._command(respond)
 
     def _undo_guess(self) -> None:
@@ -446,6 +453,7 @@ class Session:
             if self._answers_by_itself:
                 self._respond(ResponseConfig())
         else:
+            self._ended_by.add(guess.number)
             self._commit(item_id, confirms=True)
             self._begin(guess.response, guess.calls)
             for event in guess.held:
@@ -654,7 +662,7 @@ def _is_about(event: Event, guess: Guess) -> bool:
     """Whether an event shows something of a guess."""
     match event:
         case TranscriptDelta() | TranscriptDone():
-            return event.item_id == guess.item_id
+            return event.guess == guess.number
         case ResponseBegun() | TextDelta() | CallDelta() | AudioDelta() | ResponseDone():
             return event.response_id == guess.response.id
         case _:

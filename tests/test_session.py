@@ -203,11 +203,11 @@ def test_in_a_pause_an_answer_is_begun_and_shown_when_the_turn_is_over(driver: D
     _semantic(driver)
     driver.speech(960, LOUD)
     assert driver.speech(64, SILENT) == []
-    assert driver.last(CommitTurn).provisional
+    assert driver.last(CommitTurn).guess
     guessed = driver.last(Respond)
     item_id = driver.last(CommitTurn).item_id
     for event in (
-        TranscriptDone("sess_1", item_id, "Hi.", 20, 2),
+        TranscriptDone("sess_1", item_id, "Hi.", 20, 2, driver.last(CommitTurn).guess),
         TextDelta("sess_1", guessed.response_id, "Hello"),
         AudioDelta("sess_1", guessed.response_id, bytes(4800)),
     ):
@@ -222,6 +222,23 @@ def test_in_a_pause_an_answer_is_begun_and_shown_when_the_turn_is_over(driver: D
     assert driver.event("input_audio_buffer.committed")["item_id"] == item_id
     assert driver.engine(ResponseDone("sess_1", guessed.response_id, "completed", Usage(1, 2, 0, 0, 3, 4))) == END
     assert driver.event("response.done")["response"]["timings_ms"].keys() == {"speech_end", "decided", "sent"}
+
+
+def test_the_transcript_of_a_pause_that_was_none_is_never_shown(driver: Driver) -> None:
+    """It may be on its way while the client commits the turn itself."""
+    _semantic(driver)
+    driver.send("session.update", session={"audio": {"input": {"transcription": {"model": "x"}}}})
+    driver.speech(960, LOUD)
+    driver.speech(64, SILENT)
+    wrong = driver.last(CommitTurn)
+    driver.send("input_audio_buffer.commit")
+    right = driver.last(CommitTurn)
+    assert (right.item_id, right.guess) == (wrong.item_id, 0)
+    told = [
+        driver.engine(TranscriptDone("sess_1", commit.item_id, text, 20, 2, commit.guess))
+        for commit, text in ((wrong, "Hi"), (right, "Hi there."))
+    ]
+    assert told == [[], ["conversation.item.input_audio_transcription.completed"]]
 
 
 def test_whoever_goes_on_speaking_never_hears_of_the_guess(driver: Driver) -> None:
@@ -252,20 +269,20 @@ def test_a_guess_that_the_model_does_not_believe_in_is_undone_and_not_repeated_i
 def test_a_client_that_changes_the_conversation_undoes_the_guess(driver: Driver) -> None:
     driver.speech(960, LOUD)
     driver.speech(96, SILENT)
-    assert driver.last(CommitTurn).provisional
+    assert driver.last(CommitTurn).guess
     part = {"type": "input_text", "text": "Wait!"}
     driver.send("conversation.item.create", item={"type": "message", "role": "user", "content": [part]})
     order = [type(c) for c in driver.commands if not isinstance(c, Hear)]
     assert order[-2:] == [ResumeTurn, AddText]
     assert driver.speech(640, SILENT) == ["input_audio_buffer.speech_stopped", *COMMITTED, *BEGIN]
-    assert not driver.last(CommitTurn).provisional
+    assert not driver.last(CommitTurn).guess
 
 
 def test_a_turn_ends_by_level_and_meaning_before_turn_detection_notices(driver: Driver) -> None:
     _semantic(driver)
     driver.speech(960, LOUD)
     driver.speech(96, LOUD, level=0)
-    assert driver.last(CommitTurn).provisional
+    assert driver.last(CommitTurn).guess
     driver.engine(TurnProbability("sess_1", 0.95, 1400))
     assert "input_audio_buffer.speech_stopped" in driver.speech(128, LOUD, level=0)
     assert driver.event("input_audio_buffer.speech_stopped")["audio_end_ms"] == pytest.approx(960, abs=40)
@@ -278,7 +295,7 @@ def test_nothing_is_guessed_where_no_answer_would_follow(driver: Driver) -> None
     driver.send("session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": detection}}})
     driver.speech(960, LOUD)
     driver.speech(640, SILENT)
-    assert [c.provisional for c in driver.commands if isinstance(c, CommitTurn)] == [False]
+    assert [c.guess for c in driver.commands if isinstance(c, CommitTurn)] == [0]
 
 
 def test_cancel_ends_the_response_and_a_second_cancel_is_a_known_error(driver: Driver) -> None:

@@ -245,7 +245,7 @@ def test_a_turn_that_goes_on_after_a_provisional_end_is_heard_as_if_there_had_be
     engine.receive(OpenSession("b"))
     first, second, third = _noise(700), _noise(330, 2), _noise(250, 3)
     engine.receive(Hear("a", first))
-    engine.receive(CommitTurn("a", "q", provisional=True))
+    engine.receive(CommitTurn("a", "q", guess=1))
     engine.receive(Respond("a", "r0", "x0", max_tokens=400))
     engine.receive(Hear("a", second))
     _steps(engine, steps)
@@ -265,7 +265,7 @@ def test_a_confirmed_provisional_end_is_an_end(engine: SpeechEngine) -> None:
     engine.receive(OpenSession("b"))
     for session in "ab":
         engine.receive(Hear(session, _noise(700)))
-        engine.receive(CommitTurn(session, "q", provisional=True))
+        engine.receive(CommitTurn(session, "q", guess=1))
         engine.receive(Respond(session, "r", "x", max_tokens=60))
     engine.receive(ConfirmTurn("b"))
     events = _steps(engine, 40)
@@ -282,7 +282,7 @@ def test_a_confirmed_provisional_end_is_an_end(engine: SpeechEngine) -> None:
 def test_at_a_provisional_end_the_model_says_what_it_thinks_if_silence_goes_on(engine: SpeechEngine) -> None:
     engine.receive(Hear("a", _noise(400)))
     _run(engine)
-    engine.receive(CommitTurn("a", "q", provisional=True))
+    engine.receive(CommitTurn("a", "q", guess=1))
     opinions = [e for e in _run(engine) if isinstance(e, TurnProbability)]
     assert opinions[-1].heard_ms > 400 + 40 * DELAY_TOKENS
 

@@ -53,13 +53,14 @@ class Hear:
 class CommitTurn:
     """The open user turn is over and becomes the item `item_id`; a `TranscriptDone` follows.
 
-    A provisional end may be none: nothing but audio, a `Respond`, and `ConfirmTurn` or `ResumeTurn` may follow it.
-    What the model thinks of the turn if silence goes on comes as a `TurnProbability`.
+    With a `guess` the end is provisional, it may be none: nothing but audio, a `Respond`, and `ConfirmTurn` or
+    `ResumeTurn` may follow it. What the model thinks of the turn if silence goes on comes as a `TurnProbability`.
     """
 
     session_id: str
     item_id: str
-    provisional: bool = False
+    guess: int = 0
+    """0: the turn is over. Else the number of a guess that it may be; its transcript comes with the same number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,22 +243,24 @@ class TurnProbability:
 
 @dataclass(frozen=True, slots=True)
 class TranscriptDelta:
-    """More of what was heard in the user item."""
+    """More of what was heard in the user item; `guess` is that of its `CommitTurn`."""
 
     session_id: str
     item_id: str
     text: str
+    guess: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptDone:
-    """All of what was heard in the user item."""
+    """All of what was heard in the user item; `guess` is that of its `CommitTurn`."""
 
     session_id: str
     item_id: str
     text: str
     audio_tokens: int
     text_tokens: int
+    guess: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ class Session:
     waiting_codes: list[int] = field(default_factory=list)
     """Heard codes that wait until enough are worth reading, or until the answer that is being generated is over."""
     commit_as: str | None = None
+    commit_guess: int = 0
     pause: Pause | None = None
     """The newest turn was committed provisionally."""
     later: list[Command] = field(default_factory=list)
@@ -91,6 +92,7 @@ class Session:
     committed_s: float | None = None
     """When the turn was committed whose transcript is still to come."""
     transcribing: Item | None = None
+    transcribing_guess: int = 0
     transcript: list[int] = field(default_factory=list)
     transcript_sent: str = ""
     asked: list[tuple[Respond, float]] = field(default_factory=list)
@@ -190,14 +192,14 @@ class SpeechEngine:
                 session.later.append(command)  # behind that turn
             case Hear(pcm=pcm):
                 session.ear.add(pcm, self.clock())
-            case CommitTurn(item_id=item_id, provisional=provisional):
-                if provisional:
+            case CommitTurn(item_id=item_id, guess=guess):
+                if guess:
                     self._hear([session])  # so that the pause begins with the turn as it is now
                     items = len(conversation.items) - (session.turn is not None)
                     tokens = len(session.turn.tokens) if session.turn else 1
                     session.pause = Pause(session.ear.copy(), items, tokens + len(session.waiting_codes))
-                session.ear.end(self.clock(), provisional)
-                session.commit_as, session.committed_s = item_id, self.clock()
+                session.ear.end(self.clock(), provisional=guess > 0)
+                session.commit_as, session.commit_guess, session.committed_s = item_id, guess, self.clock()
             case DropTurn():
                 self._drop_turn(session)
             case Respond(context=None):
@@ -411,6 +413,7 @@ class SpeechEngine:
         conversation = session.conversation
         conversation.extend(turn, [conversation.control("<end>"), conversation.control("<transcript>")])
         session.transcribing, session.transcript, session.transcript_sent = turn, [], ""
+        session.transcribing_guess = session.commit_guess
         session.stages_s = {"heard": self.clock()}
         # Nobody says more pieces of text than there are frames of sound.
         longest = len(turn.tokens) + 8
@@ -508,14 +511,15 @@ class SpeechEngine:
             session.transcript.append(sampled.token)
             delta, session.transcript_sent = self._new_text(session.transcript, session.transcript_sent, sampled.last)
             if delta:
-                self._events.append(TranscriptDelta(session_id, item.item_id, delta))
+                self._events.append(TranscriptDelta(session_id, item.item_id, delta, session.transcribing_guess))
         if sampled.last:
             session.transcribing = session.committed_s = None
             session.stages_s["transcribed"] = self.clock()
             session.conversation.end(item)
             text = self.model.text.decode(session.transcript).strip()
             _, audio = session.conversation.count(item.tokens)
-            self._events.append(TranscriptDone(session_id, item.item_id, text, audio, len(session.transcript)))
+            count, guess = len(session.transcript), session.transcribing_guess
+            self._events.append(TranscriptDone(session_id, item.item_id, text, audio, count, guess))
             self._prefill(session)
 
     def _answered(self, session: Session, answer: Answer, sampled: Sampled) -> None:
