@@ -459,5 +459,5 @@ def test_on_the_newer_model_runner_a_request_keeps_its_range_and_the_ids_beside_
 @pytest.mark.anyio
 @pytest.mark.skipif(_HAS_VLLM, reason="vLLM is installed")
 async def test_without_vllm_the_server_says_what_to_install() -> None:
-    with pytest.raises(EngineUnavailable, match=r"antiphon\[vllm\]"):
+    with pytest.raises(EngineUnavailable, match=r"pip install -e .*vllm"):
         await RemoteEngine(EMBEDDED, EngineConfig(kind="vllm"), 1).start()
