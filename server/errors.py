@@ -5,6 +5,7 @@ AntiphonError
 ├── InvalidKey             the client showed no key, or a wrong one
 ├── EngineFull             no free slot
 ├── SessionLost            the engine has no such session any more
+├── SessionExpired         a session has lasted as long as one may
 ├── SequenceTooLong        a conversation would outgrow the model's context
 ├── ServerDraining         the server is about to stop: it takes no new session, or ends one between two turns
 ├── EngineUnavailable      the engine's process did not start, or died
@@ -52,6 +53,11 @@ class EngineFull(AntiphonError):
 
 class SessionLost(AntiphonError):
     code = "session_lost"
+
+
+class SessionExpired(AntiphonError):
+    code = "session_expired"
+    kind = "invalid_request_error"
 
 
 class SequenceTooLong(AntiphonError):

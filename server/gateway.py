@@ -36,6 +36,7 @@ from server.errors import (
     InvalidKey,
     SequenceTooLong,
     ServerDraining,
+    SessionExpired,
     SessionLost,
     wire_error,
 )
@@ -80,6 +81,7 @@ class Connection:
         """Until the client leaves or the session ends."""
         session_id = self._session.id
         self._engine.send(OpenSession(session_id))
+        expired = False
         tasks = [asyncio.create_task(work) for work in (self._read(), self._listen(), self._write(), self._tick())]
         self._metrics.sessions.inc()
         try:
@@ -87,7 +89,7 @@ class Connection:
             async with asyncio.timeout(LIMITS.session_s):
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
-            await self._socket.close(_NORMAL, "session expired")
+            expired = True
         finally:
             self._metrics.sessions.dec()
             for task in tasks:
@@ -97,6 +99,12 @@ class Connection:
                 self._engine.send(CloseSession(session_id))
             if self._recording is not None:
                 self._recording.close()
+        if expired:
+            error = SessionExpired(f"expected a session of at most {LIMITS.session_s} s; connect again to go on")
+            self._outgoing.put_nowait(_error_event(error))
+            await self._say_farewell()
+            await _close(self._socket, _NORMAL, "session expired")
+            return
         faults = [f for f in failures if not isinstance(f, WebSocketDisconnect | asyncio.CancelledError)]
         for fault in faults:
             if isinstance(fault, EngineUnavailable | SessionLost | ServerDraining):

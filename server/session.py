@@ -354,6 +354,12 @@ class Session:
         shape = self.config.audio.input.format.type
         resample = audio.resampler(audio.RATE_HZ[shape], HEARD_HZ)
         pcm = resample(audio.decode(data, shape), True).tobytes()
+        if len(pcm) > LIMITS.turn_ms * BYTES_PER_MS:
+            raise ClientError(
+                f"expected at most {LIMITS.turn_ms} ms of audio in an item, got {len(pcm) // BYTES_PER_MS} ms",
+                "invalid_value",
+                "item.content",
+            )
         self._command(Hear(self.id, pcm))
         item = Item(wire, pcm, len(pcm) // BYTES_PER_MS)
         self._add(item, CommitTurn(self.id, item.id))

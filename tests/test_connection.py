@@ -5,6 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -200,3 +201,16 @@ async def test_metrics_count_what_happened() -> None:
     assert "antiphon_sessions 1.0" in page
     assert 'antiphon_responses_total{status="completed"} 1.0' in page
     assert 'antiphon_stage_seconds_count{stage="first_audio"} 1.0' in page
+
+
+async def test_a_session_that_has_lasted_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.gateway.LIMITS", replace(LIMITS, session_s=1))
+    engine = ScriptedEngine()
+    async with serving(engine) as url, connect(url) as socket:
+        *_, error = await _until(socket, "error")
+        assert error["error"]["code"] == "session_expired"
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1000
+        await asyncio.wait_for(engine.session_closed.wait(), TIMEOUT_S)

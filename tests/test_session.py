@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from server.config import LIMITS
 from server.engine.messages import (
     AddText,
     AudioDelta,
@@ -683,3 +684,11 @@ def test_a_failure_of_the_server_s_own_is_told_and_the_session_goes_on(
     error = driver.event("error")["error"]
     assert (error["type"], error["event_id"]) == ("server_error", "mine")
     assert "response.created" in driver.send("response.create")
+
+
+def test_an_audio_item_is_as_long_as_a_turn_may_be(driver: Driver) -> None:
+    driver.manual()
+    for ms, wanted in ((LIMITS.turn_ms + 100, "error"), (LIMITS.turn_ms, "conversation.item.added")):
+        part = {"type": "input_audio", "audio": base64.b64encode(bytes(48 * ms)).decode()}
+        item = {"type": "message", "role": "user", "content": [part]}
+        assert driver.send("conversation.item.create", item=item)[0] == wanted
