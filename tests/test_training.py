@@ -14,11 +14,12 @@ from model.checkpoint import EMBEDDED
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
 from model.training import corpus, sequences
+from model.training.__main__ import MIX
 from model.training.corpus import Recording
 from model.training.run import Run, in_parallel, rank
 from model.training.tokenizer import DELAY
-from model.training.transformer import FactoredCodes, Learner
-from model.training.turns import HELDOUT, Turn
+from model.training.transformer import FactoredCodes, Learner, misspoken
+from model.training.turns import HELDOUT, Dialogue, Turn
 from model.transformer import TransformerConfig
 
 WORDNET = 'gloss | a meaning; "The {0} cat sat down there"\n'
@@ -103,6 +104,17 @@ def test_a_line_that_nobody_said_is_put_together_from_words_that_somebody_did(dr
     assert 10 in _codes(again, drawn.layout)  # also where somebody did say it
 
 
+def test_every_kind_of_the_mix_can_be_drawn(drawn: sequences.Sequences) -> None:
+    """Lines of two words with their sound; what no dialogue can be spliced from is typed."""
+    dialogue = Dialogue((Turn("sums", "One two.", "Two.", "two"),))
+    for kind in MIX:
+        drawn.dialogues, drawn.free, drawn.aloud = [dialogue], ["One two."], ["Two."]
+        sequence = drawn.draw(random.Random(0), {kind: 1.0})
+        assert len(sequence.tokens) == len(sequence.targets) == len(sequence.hints) > 4
+        heard = any(drawn.layout.is_heard(token) for token in sequence.tokens)
+        assert heard or kind in ("typed", "drill", "spliced", "spliced drill", "aloud")
+
+
 def test_a_pause_between_spliced_words_is_no_end(drawn: sequences.Sequences) -> None:
     rng, sequence = random.Random(0), sequences.Sequence()
     said = drawn._spliced("Two one.", rng, 1.0)
@@ -137,6 +149,22 @@ def test_before_each_spoken_code_its_sound_is_asked_for(drawn: sequences.Sequenc
         if layout.is_spoken(token)
     }
     assert asked == {100: -1} | {101 + sound: layout.text + sound for sound in range(15)}
+
+
+def test_some_spoken_codes_and_nothing_else_become_others_of_the_batch() -> None:
+    torch.manual_seed(0)
+    layout = TokenLayout()
+    tokens = torch.randint(0, layout.spoken_start, (8, 1000))
+    tokens[:, 200:700] = torch.randint(layout.spoken_start, layout.size, (8, 500))
+    said = misspoken(tokens, layout)
+    changed = said != tokens
+    assert not changed[:, :200].any()
+    assert not changed[:, 700:].any()
+    assert set(said[changed].tolist()) <= set(tokens[:, 200:700].flatten().tolist())
+    shares = changed[:, 200:700].float().mean(1)
+    assert shares.max() < 0.45
+    assert shares.max() - shares.min() > 0.1
+    assert torch.equal(misspoken(tokens[:, :200], layout), tokens[:, :200])
 
 
 def test_misheard_codes_are_one_level_off_in_one_digit() -> None:

@@ -66,7 +66,10 @@ MIX = {
     "written": 0.14,
     "typed": 0.05,
     "drill": 0.06,
-    "spliced": 0.18,
+    "spliced": 0.05,
+    "spliced drill": 0.02,
+    "spliced free": 0.07,
+    "salad": 0.04,
     "transcribe": 0.33,
     "aloud": 0.16,
 }

@@ -1,4 +1,4 @@
-"""Stage 1: texts -> speech. Speaks every question in many voices, every answer in the one output voice.
+"""Stage `corpus`: texts -> speech. Speaks every question in many voices, every answer in the one output voice.
 
 Recordings lie in shards: `<name>.i16` (raw mono samples, one after the other) and `<name>.jsonl` (a line per
 recording). A shard is complete when its `.jsonl` exists, so a killed run resumes at the first missing one.

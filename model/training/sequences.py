@@ -1,4 +1,4 @@
-"""Stage 4: recordings -> codes -> training sequences for the Transformer.
+"""Stage `sequences`: recordings -> codes -> training sequences for the Transformer.
 
 A sequence is a list of token ids with, for each position, what its *next* token is: nothing to learn, text, speech, or
 the question whether the turn is over. Dialogues are put together anew every time one is drawn.
@@ -395,9 +395,9 @@ class Sequences:
 
     def _turn(self, sequence: Sequence, turn: Turn, rng: random.Random, kind: str, tools: bool) -> bool:
         speak = kind == "dialogue"
-        new = kind in ("typed", "drill", "spliced")
+        new = kind in ("typed", "drill", "spliced", "spliced drill")
         question = varied(turn.question, rng) if new or turn.question not in self.heard else turn.question
-        if kind == "spliced" and self._can_splice(question):
+        if kind.startswith("spliced") and self._can_splice(question):
             self._hear(sequence, question, self._spliced(question, rng), rng)
         elif not new and question in self.heard:
             self._hear(sequence, question, self._recorded(question, rng), rng)
@@ -411,8 +411,8 @@ class Sequences:
         """One sequence; `mix` weighs the kinds.
 
         `dialogue`: heard and spoken; `written`: heard, answered in text; `typed` and `drill` (arithmetic): text only;
-        `spliced`: those, any English or no sense at all, put together from heard words; `transcribe` and `aloud`: any
-        English heard, or read aloud.
+        `spliced`, `spliced drill`, `spliced free` and `salad`: those, any English, and no sense at all, put together
+        from heard words; `transcribe` and `aloud`: any English heard, or read aloud.
         """
         while True:
             sequence = Sequence()
@@ -421,21 +421,22 @@ class Sequences:
             if kind == "transcribe":
                 line = rng.choice(self.free)
                 self._hear(sequence, line, self._recorded(line, rng), rng)
-            elif kind == "spliced" and rng.random() < 0.6:
-                salad = rng.random() < 0.4  # where nothing tells a pause from the end
-                line = self._salad(rng) if salad else rng.choice(self._unheard)
-                said = self._spliced(line, rng, 0.0 if salad else _HESITANT_SHARE)
-                self._hear(sequence, line, said, rng)
+            elif kind == "spliced free":
+                line = rng.choice(self._unheard)
+                self._hear(sequence, line, self._spliced(line, rng), rng)
+            elif kind == "salad":
+                line = self._salad(rng)  # where nothing tells a pause from the end
+                self._hear(sequence, line, self._spliced(line, rng, hesitant_share=0.0), rng)
             elif kind == "aloud":
                 whole = self._read_aloud(sequence, rng.choice(self.aloud))
             else:
                 match kind:
                     case "typed":
                         dialogue = draw_dialogue(rng, TRAIN)
-                    case "drill":
+                    case "drill" | "spliced drill":
                         dialogue = drill(rng)
                     case "spliced":
-                        dialogue = drill(rng) if rng.random() < 0.3 else draw_dialogue(rng, TRAIN)
+                        dialogue = draw_dialogue(rng, TRAIN)
                     case _:
                         dialogue = rng.choice(self.dialogues)
                 if dialogue.instructions:

@@ -1,5 +1,5 @@
-"""Stage 3: train the voice. A copy of the audio tokenizer, fine-tuned together with the detokenizer on the one output
-voice, so that its codes keep melody and colour beside the phones.
+"""Stage `speaker`: train the voice. A copy of the audio tokenizer, fine-tuned together with the detokenizer on the one
+output voice, so that its codes keep melody and colour beside the phones.
 
 The detokenizer's source-filter synthesiser gets the true pitch while it learns; the network learns the pitch beside.
 Losses: multi-resolution STFT (Yamamoto et al. 2020, arXiv 1910.11480), pitch, voicing, and the recogniser's CTC.

@@ -1,4 +1,4 @@
-"""Stage 2: train the audio tokenizer inside a recogniser of phones.
+"""Stage `tokenizer`: train the audio tokenizer inside a recogniser of phones.
 
 The codes must carry what was said and nothing of who said it. Two teachers: CTC (Graves et al. 2006) on the phones of
 the text, for every voice; and, for the voices whose synthesiser says when each sound begins, cross-entropy on every

@@ -1,4 +1,4 @@
-"""Stage 5: train the Transformer on everything at once: hearing, answering, reading aloud, knowing when to speak.
+"""Stages `text` and `transformer`: hearing, answering, reading aloud and knowing when to speak, all at once.
 
 Codes are embedded as the sum of one learnt vector per FSQ digit and a small one of their own, so that rare codes learn
 from their neighbours; on export the sums are folded into a stock embedding and output matrix.
@@ -24,6 +24,7 @@ from model.transformer import SpeechTransformer, TransformerConfig
 
 _LEVELS = (8, 8, 8, 8)
 _BATCH_TOKENS = 3200
+_MISSPOKEN = 0.4
 _SPEECH_WEIGHT, _TURN_WEIGHT, _WORD_WEIGHT, _SOUND_WEIGHT = 0.35, 0.5, 0.5, 0.5
 
 
@@ -50,6 +51,21 @@ class FactoredCodes(nn.Module):
         self.factors.copy_(torch.linalg.lstsq(ones, table, driver="gelsd").solution)
         self.rest.zero_()
         self.rest.copy_(table - self.table())
+
+
+def misspoken(tokens: Tensor, layout: TokenLayout) -> Tensor:
+    """Sequences [B, T] in which up to `_MISSPOKEN` of the spoken codes are others from the same batch.
+
+    A code foretells the next one so well that the text is hardly asked what comes; by itself the model then goes wrong
+    at its first wrong code. So it learns to go on rightly after wrong ones (Bengio et al. 2015, arXiv 1506.03099).
+    """
+    spoken = tokens >= layout.spoken_start
+    codes = tokens[spoken]
+    share = _MISSPOKEN * torch.rand(len(tokens), 1).expand(tokens.shape)[spoken]
+    wrong = codes[torch.randperm(len(codes))]
+    said = tokens.clone()
+    said[spoken] = torch.where(torch.rand(len(codes)) < share, wrong, codes)
+    return said
 
 
 def _ridge(x: Tensor, y: Tensor, penalty: float = 1.0) -> Tensor:
@@ -122,7 +138,8 @@ class Learner(nn.Module):
     def loss(self, tokens: Tensor, targets: Tensor, hints: Tensor) -> tuple[Tensor, dict[str, float]]:
         """tokens, targets, hints [B, T] -> the weighted loss and its parts."""
         layout = self.layout
-        hidden = self.transformer.hidden(F.embedding(tokens, self.embeddings()))[:, :-1]
+        said = misspoken(tokens, layout)
+        hidden = self.transformer.hidden(F.embedding(said, self.embeddings()))[:, :-1]
         following, targets, hints = tokens[:, 1:], targets[:, :-1], hints[:, :-1]
         parts: dict[str, float] = {}
         text = targets == TEXT
@@ -202,7 +219,8 @@ def train(
 ) -> Learner:
     """Train `learner` for `steps` batches of `mix`."""
     torch.manual_seed(1000 * seed + rank())
-    settings = {"mix": mix, "seed": seed, "batch_tokens": _BATCH_TOKENS}
+    weights = {"speech": _SPEECH_WEIGHT, "turn": _TURN_WEIGHT, "words": _WORD_WEIGHT, "sounds": _SOUND_WEIGHT}
+    settings = {"mix": mix, "seed": seed, "batch_tokens": _BATCH_TOKENS, "weights": weights, "misspoken": _MISSPOKEN}
     matrices = [p for p in learner.transformer.model["layers"].parameters() if p.ndim == 2]
     run = Run(run_folder, learner, steps, learning_rate, settings, matrices=matrices)
     rng = random.Random(f"{seed} {run.step} {rank()}")  # a run that goes on must not draw again what it has learnt from
