@@ -10,7 +10,6 @@ from benchmarks.figures import HEAD, SUMMARY, finish, raw, row, summary
 from benchmarks.options import add_conversation, benchmark
 from benchmarks.progress import Progress
 from benchmarks.targets import Figures
-from clients.keys import key_for
 
 KEYS = {
     "mode": "how turns ended",
@@ -40,7 +39,7 @@ def main(argv: list[str]) -> int:
 async def _compare(servers: dict[str, str], chosen: argparse.Namespace) -> int:
     held: dict[str, list[Session]] = {name: [] for name in servers}
     for url in servers.values():
-        await reach(url, key_for(url, chosen.key))
+        await reach(url, chosen.key)
     with Progress("turns", chosen.rounds * len(servers) * (chosen.warmup + chosen.turns)) as progress:
         for number in range(chosen.rounds):
             for name, url in servers.items():

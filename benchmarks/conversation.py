@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clients import sound
-from clients.keys import key_for
 from clients.local_server import ServerDidNotStart, serving
 from clients.realtime import RealtimeClient, RealtimeError, Turn
 
@@ -47,7 +46,7 @@ async def measured(chosen: argparse.Namespace) -> AsyncIterator[str]:
     if chosen.url is None:
         print("Starting a server with the embedded model …", flush=True)
     async with serving(chosen.url) as url:
-        await reach(url, key_for(url, chosen.key))
+        await reach(url, chosen.key)
         yield url
 
 
@@ -82,7 +81,7 @@ async def converse(
     rng = random.Random(number)
     session = Session()
     try:
-        async with RealtimeClient.connect(url, key_for(url, chosen.key)) as client:
+        async with RealtimeClient.connect(url, chosen.key) as client:
             await client.update(**settings(chosen.mode))
             for k in range(chosen.warmup + turns):
                 pcm = sound.read(chosen.files[(number * 3 + k) % len(chosen.files)])

@@ -23,7 +23,6 @@ from benchmarks.progress import Progress
 from benchmarks.schedule import hold, plan
 from benchmarks.targets import Figures
 from clients import sound
-from clients.keys import key_for
 
 _SHARE, _VIABILITY = 0.95, 0.99
 RUN = {
@@ -107,7 +106,7 @@ async def sessions(url: str, chosen: argparse.Namespace, count: int) -> list[Ses
         async def one(number: int) -> Session:
             questions = plan(number, files, chosen.warmup + chosen.turns, interruptions)
             start_s = starts.uniform(0, chosen.spread)
-            held = await hold(url, key_for(url, chosen.key), chosen.mode, questions, chosen.warmup, start_s)
+            held = await hold(url, chosen.key, chosen.mode, questions, chosen.warmup, start_s)
             progress.advance()
             return held
 

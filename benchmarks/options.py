@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks import COMMANDS
 from clients import sound
+from clients.keys import KEY_HELP
 
 MODES = ("manual", "server_vad", "semantic_vad")
 EVERY_RESULT = {
@@ -38,9 +39,7 @@ def add_server(parser: argparse.ArgumentParser) -> None:
 
 def add_questions(parser: argparse.ArgumentParser) -> None:
     """What is said, and the key that lets one say it."""
-    parser.add_argument(
-        "--key", help="API key of the server (default: $ANTIPHON_API_KEY; for OpenAI's server $OPENAI_API_KEY)"
-    )
+    parser.add_argument("--key", help=KEY_HELP)
     parser.add_argument(
         "--files", type=Path, nargs="+", default=sound.questions(), help="questions (default: those that ship)"
     )

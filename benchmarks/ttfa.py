@@ -13,10 +13,12 @@ from benchmarks.options import add_conversation, add_server, benchmark
 from benchmarks.progress import Progress
 from benchmarks.targets import must
 
+_BY_HAND_MS = must("manual_median_ms")
 KEYS = {
     "mode": "how turns ended",
     **SUMMARY,
-    "target_ms": "what the median may be: by hand 120 from the commit, else 320 from the end of the speech",
+    "target_ms": f"what the median may be: by hand {_BY_HAND_MS:g} from the commit, "
+    f"else {TARGET_MS:g} from the end of the speech",
     "met": "whether it is within that",
 }
 
@@ -38,7 +40,7 @@ def main(argv: list[str]) -> int:
         figures = summary([session])
         print(f"{HEAD}\n{row(chosen.mode, figures)}")
         start = figures["from_commit_ms" if chosen.mode == "manual" else "from_speech_ms"]
-        limit_ms = must("manual_median_ms") if chosen.mode == "manual" else TARGET_MS
+        limit_ms = _BY_HAND_MS if chosen.mode == "manual" else TARGET_MS
         met = bool(start) and start["median"] <= limit_ms
         result = {"command": "bench ttfa", "mode": chosen.mode, **figures, "target_ms": limit_ms, "met": met}
         status = finish(result | {"raw": raw([session])}, chosen)

@@ -19,7 +19,6 @@ from benchmarks.options import add_questions, add_server, benchmark
 from benchmarks.progress import Progress
 from benchmarks.targets import Figures, must
 from clients import sound
-from clients.keys import key_for
 from clients.realtime import WIRE_HZ, RealtimeClient, RealtimeError, Turn
 
 EARLY, LATE = 2, 50
@@ -103,7 +102,7 @@ async def _talk(url: str, chosen: argparse.Namespace) -> tuple[Session, float]:
     rule = {"type": "retention_ratio", "retention_ratio": 0.5, "token_limits": limits}
     seconds, wanted = 0.0, LATE - 1 + chosen.window
     try:
-        async with RealtimeClient.connect(url, key_for(url, chosen.key)) as client:
+        async with RealtimeClient.connect(url, chosen.key) as client:
             await client.update(**settings("manual"), truncation=rule)
 
             async def ask(paced: bool) -> float:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from clients import sound
-from clients.keys import key_for
+from clients.keys import KEY_HELP
 from clients.local_server import serving
 from clients.realtime import RealtimeClient, RealtimeError, Turn
 
@@ -21,10 +21,10 @@ def main(argv: list[str]) -> int:
         "--out", type=Path, default=Path("out/demo"), help="folder for the answers (default: %(default)s)"
     )
     parser.add_argument("--url", help="use this server instead of starting one")
-    parser.add_argument("--key", help="its API key (default: $ANTIPHON_API_KEY; for OpenAI's server $OPENAI_API_KEY)")
+    parser.add_argument("--key", help=KEY_HELP)
     options = parser.parse_args(argv)
     try:
-        return asyncio.run(_demo(options.out, options.url, key_for(options.url, options.key)))
+        return asyncio.run(_demo(options.out, options.url, options.key))
     except (RealtimeError, OSError) as error:
         print(f"antiphon demo: {error}", file=sys.stderr)
         return 1

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from clients.keys import key_for
+
 WIRE_HZ = 24_000
 _BYTES_PER_MS = WIRE_HZ * 2 // 1000
 CHUNK_MS = 20
@@ -153,7 +155,7 @@ class RealtimeClient:
     async def connect(
         cls, url: str, api_key: str | None = None, model: str | None = None
     ) -> AsyncIterator["RealtimeClient"]:
-        """Connect and wait for `session.created`.
+        """Connect and wait for `session.created`. Without `api_key` that of the environment is shown (`key_for`).
 
         Raises `RealtimeError` if the server says something else, `OSError` if there is none.
         """
@@ -161,7 +163,8 @@ class RealtimeClient:
             parts = urlsplit(url)
             query = urlencode(dict(parse_qsl(parts.query)) | {"model": model})
             url = urlunsplit(parts._replace(query=query))
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        key = key_for(url, api_key)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             socket = await connect(url, additional_headers=headers, compression=None, max_size=None)
         except InvalidHandshake as refusal:

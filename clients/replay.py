@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clients.keys import key_for
+from clients.keys import KEY_HELP
 from clients.realtime import Event, RealtimeClient, RealtimeError
 
 _ID = re.compile(r"\b(?:item|resp|call|sess|conv|event)_[0-9a-f]{8,}\b")
@@ -34,7 +34,7 @@ async def run(argv: list[str]) -> int:
     )
     parser.add_argument("recording", type=Path, help="`events.jsonl` of a session that was recorded")
     parser.add_argument("--url", default="ws://127.0.0.1:8000/v1/realtime", help="(default: %(default)s)")
-    parser.add_argument("--key", help="its API key (default: $ANTIPHON_API_KEY; for OpenAI's server $OPENAI_API_KEY)")
+    parser.add_argument("--key", help=KEY_HELP)
     parser.add_argument("--speed", type=float, default=1.0, help="times as fast (default: %(default)s)")
     options = parser.parse_args(argv)
     try:
@@ -95,7 +95,7 @@ async def _replay(lines: list[dict[str, Any]], options: argparse.Namespace) -> i
     to_send = [line for line in lines if line["by"] == "client"]
     now: list[Event] = []
     ids = _Ids(then)
-    async with RealtimeClient.connect(options.url, key_for(options.url, options.key)) as client:
+    async with RealtimeClient.connect(options.url, options.key) as client:
         wanted, answered = len(_responses(then)), asyncio.Event()
 
         async def listen() -> None:

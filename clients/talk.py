@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clients import sound
-from clients.keys import key_for
+from clients.keys import KEY_HELP
 from clients.realtime import WIRE_HZ, RealtimeClient, RealtimeError, Turn
 
 _EXAMPLES = """examples:
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--url", default="ws://127.0.0.1:8000/v1/realtime", help="server (default: %(default)s)")
-    parser.add_argument("--key", help="API key (default: $ANTIPHON_API_KEY; for OpenAI's server $OPENAI_API_KEY)")
+    parser.add_argument("--key", help=KEY_HELP)
     parser.add_argument("--model", help="model to ask for")
     parser.add_argument(
         "--file", type=Path, action="append", default=[], help="spoken question; may be given several times"
@@ -45,9 +45,8 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.turns == "manual" and not options.file:
         parser.error("expected --turns server_vad or semantic_vad with the microphone, got manual")
-    key = key_for(options.url, options.key)
     try:
-        return asyncio.run(_ask_files(options, key) if options.file else _microphone(options, key))
+        return asyncio.run(_ask_files(options) if options.file else _microphone(options))
     except (RealtimeError, OSError) as error:
         print(f"antiphon talk: {error}", file=sys.stderr)
         return 1
@@ -61,10 +60,10 @@ def _settings(options: argparse.Namespace, turns: str) -> dict[str, Any]:
     return settings | ({"instructions": options.instructions} if options.instructions else {})
 
 
-async def _ask_files(options: argparse.Namespace, key: str | None) -> int:
+async def _ask_files(options: argparse.Namespace) -> int:
     turns = options.turns or "manual"
     questions = [(path, sound.read(path)) for path in options.file]
-    async with RealtimeClient.connect(options.url, key, options.model) as client:
+    async with RealtimeClient.connect(options.url, options.key, options.model) as client:
         await client.update(**_settings(options, turns))
         for path, question in questions:
             turn = await client.ask(question, manual=turns == "manual")
@@ -81,7 +80,7 @@ def _print(turn: Turn) -> None:
             print(f"first audio {value:.0f} ms after {name}")
 
 
-async def _microphone(options: argparse.Namespace, key: str | None) -> int:
+async def _microphone(options: argparse.Namespace) -> int:
     try:
         import sounddevice
     except ImportError:
@@ -107,7 +106,7 @@ async def _microphone(options: argparse.Namespace, key: str | None) -> int:
         played[0] += len(piece)
         out[:] = piece + bytes(2 * frames - len(piece))
 
-    async with RealtimeClient.connect(options.url, key, options.model) as client:
+    async with RealtimeClient.connect(options.url, options.key, options.model) as client:
         await client.update(**_settings(options, options.turns or "server_vad"))
 
         async def speak() -> None:

@@ -369,8 +369,11 @@ class Session:
         item = self._items.get(event.item_id, "truncate")
         content = item.wire.get("content") or [{}]
         said_now = self._response if self._response is not None and self._response.item_id == item.id else None
-        being_said = said_now is not None and said_now.speaks and said_now.is_message
-        if not being_said and (item.wire.get("role") != "assistant" or content[0].get("type") != "output_audio"):
+        if said_now is not None:  # its content comes with its end
+            is_sound = said_now.speaks and said_now.is_message
+        else:
+            is_sound = item.wire.get("role") == "assistant" and content[0].get("type") == "output_audio"
+        if not is_sound:
             raise ClientError(
                 "Only model output audio messages can be truncated", "unsupported_content_type", "item_id"
             )

@@ -3,6 +3,7 @@
 import base64
 import json
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -675,11 +676,8 @@ def test_an_item_that_is_wrong_inside_is_refused(driver: Driver, item: dict[str,
 def test_a_failure_of_the_server_s_own_is_told_and_the_session_goes_on(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("broken")
-
     with monkeypatch.context() as patch:
-        patch.setattr(driver.session, "_respond", broken)
+        patch.setattr(driver.session, "_respond", Mock(side_effect=RuntimeError("broken")))
         driver.send("response.create", event_id="mine")
     error = driver.event("error")["error"]
     assert (error["type"], error["event_id"]) == ("server_error", "mine")

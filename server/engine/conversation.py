@@ -72,7 +72,7 @@ class Conversation:
             "result": ("<result>",),
         }.get(role, (f"<{role}>", "<text>"))
         tokens = [*map(self.control, opening), *self._text.encode(text), self.control("<end>")]
-        self._check_room(tokens)
+        self._check_room(len(tokens))
         place = len(self.items)
         if after is not None:
             place = 0 if not after else 1 + next((i for i, x in enumerate(self.items) if x.item_id == after), place - 1)
@@ -98,7 +98,7 @@ class Conversation:
 
     def hear(self, turn: Item, codes: list[int]) -> None:
         """More of a turn that is being heard. Raises `SequenceTooLong`, and adds nothing."""
-        self._check_room([*turn.tokens, *codes])
+        self._check_room(len(turn.tokens) + len(codes))
         self.extend(turn, codes)
 
     def end(self, item: Item) -> None:
@@ -109,10 +109,10 @@ class Conversation:
             item.tokens.pop()
         self.extend(item, [self.control("<end>")])
 
-    def _check_room(self, item: list[int]) -> None:
+    def _check_room(self, tokens: int) -> None:
         room = self._longest - len(self._system)
-        if len(item) > room:
-            raise SequenceTooLong(f"expected an item of at most {room} tokens, got {len(item)}")
+        if tokens > room:
+            raise SequenceTooLong(f"expected an item of at most {room} tokens, got {tokens}")
 
     def remove(self, item_id: str) -> None:
         self.items = [i for i in self.items if i.item_id != item_id]

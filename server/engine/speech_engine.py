@@ -342,22 +342,15 @@ class SpeechEngine:
         if any(self._frames_due(session, together) for session in served):
             self._hear(list(self._sessions.values()))
         for session in served:
-            try:
-                self._advance(session)
-            except SequenceTooLong as error:
-                self._events.append(SessionFailed(session.conversation.session_id, str(error), error.code))
+            self._edit(session)
+            if self._can_commit(session):
+                self._commit(session)
+            if self._can_begin(session):
+                self._begin(session)
         self._think(served)
         self._say(served)
         events, self._events = self._events, []
         return events
-
-    def _advance(self, session: Session) -> None:
-        """What of this session can be done before the step: edits, the end of its turn, the beginning of an answer."""
-        self._edit(session)
-        if self._can_commit(session):
-            self._commit(session)
-        if self._can_begin(session):
-            self._begin(session)
 
     # --- hear ------------------------------------------------------------------------------------------------------
 
@@ -428,16 +421,12 @@ class SpeechEngine:
         """Start the answer that was asked for first."""
         request, asked_at_s = session.asked.pop(0)
         conversation, sequence = session.conversation, session.conversation.sequence
-        if request.instructions is not None:
-            try:
-                conversation.set_instructions(request.instructions)
-            except SequenceTooLong as error:
-                self._fail(session, request, error)
-                return
         mode = "<speech>" if request.speak else "<text>"
         opening = ["<assistant>"] if request.calls else ["<assistant>", mode]
-        item = conversation.open_item(request.item_id, *opening)
         try:
+            if request.instructions is not None:
+                conversation.set_instructions(request.instructions)
+            item = conversation.open_item(request.item_id, *opening)
             conversation.check_length()
         except AntiphonError as error:
             self._fail(session, request, error)
