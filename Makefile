@@ -87,7 +87,7 @@ eval: setup ## Measure the embedded model on held-out questions, judged by Whisp
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[eval,train]"
 	$(BIN)/antiphon eval $(ARGS)
 
-apt: ## Install the free synthesisers that training listens to (Debian; contrib and non-free must be enabled)
+apt: ## Install the free synthesisers that training listens to, and its compiler (Debian; contrib and non-free must be enabled)
 	apt-get install -y $$(cat model/training/apt.txt)
 
 train: setup ## From nothing to a checkpoint: texts, speech, tokenizer, voice, Transformer, evaluation

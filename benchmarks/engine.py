@@ -14,9 +14,10 @@ import torch
 
 from benchmarks.figures import finish
 from benchmarks.options import benchmark
+from model import EMBEDDED
 from model.audio_tokenizer import TOKEN_SAMPLES
 from model.cached_transformer import CachedTransformer, KVCache
-from model.checkpoint import EMBEDDED, SpeechModel, load
+from model.checkpoint import SpeechModel, load
 from model.packed import PackedLinear, pack
 from model.streaming import State
 from model.transformer import SpeechTransformer
@@ -89,7 +90,7 @@ def machine(watch: Stopwatch) -> tuple[float, float]:
 def floor_ms(net: SpeechTransformer, rows: int, tokens: int, speed: tuple[float, float]) -> float:
     """The least time of one `extend` of `rows` sequences by `tokens` each."""
     config = net.config
-    weights = sum(p.numel() for p in net.model["layers"].parameters())
+    weights = sum(p.numel() for p in net.model.layers.parameters())
     cached = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * _CONTEXT
     read = 4 * (weights + rows * cached) / speed[0] / 1e6
     attention = 2 * 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * _CONTEXT

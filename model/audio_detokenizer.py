@@ -56,6 +56,10 @@ class AudioDetokenizerConfig:
 class Synthesiser(nn.Module):
     """Pitch and two spectral envelopes per 10 ms frame -> samples. Streaming; runs `_SYNTHESIS_DELAY` behind."""
 
+    spread: Tensor
+    window: Tensor
+    noise: Tensor
+
     def __init__(self, bands: int) -> None:
         super().__init__()
         mel = torch.linspace(0, math.log1p(SAMPLE_RATE_HZ / 2 / 700), bands)  # band centres, evenly spaced in mel
@@ -200,5 +204,5 @@ class AudioDetokenizer(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Whole code sequences [B, T] -> samples [B, 960 T]."""
         padded = torch.cat([codes, codes[:, -1:].expand(-1, FLUSH_TOKENS)], 1)
-        samples, _ = self(padded, self.initial_state(codes.shape[0]))
+        samples: Tensor = self(padded, self.initial_state(codes.shape[0]))[0]
         return samples[:, DELAY_SAMPLES : DELAY_SAMPLES + codes.shape[1] * TOKEN_SAMPLES]

@@ -48,6 +48,9 @@ class AudioTokenizerConfig:
 class LogMel(nn.Module):
     """PCM -> log-mel frames of 10 ms, normalised by fixed constants. Streaming: a frame ends at the newest sample."""
 
+    bank: Tensor
+    window: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         bank = AF.melscale_fbanks(_WINDOW // 2 + 1, 20.0, 7600.0, _MELS, SAMPLE_RATE_HZ, norm="slaney")
@@ -68,6 +71,10 @@ class LogMel(nn.Module):
 
 class FSQ(nn.Module):
     """Finite scalar quantisation (Mentzer et al. 2023, arXiv 2309.15505): each dimension rounded to a few levels."""
+
+    steps: Tensor
+    weights: Tensor
+    levels: Tensor
 
     def __init__(self, levels: tuple[int, ...]) -> None:
         super().__init__()
@@ -151,4 +158,5 @@ class AudioTokenizer(nn.Module):
     def encode(self, pcm: Tensor) -> Tensor:
         """Whole recordings [B, N] -> codes [B, ceil(N / 640)]; the end is padded with silence."""
         pcm = F.pad(pcm, (0, -pcm.shape[1] % TOKEN_SAMPLES))
-        return self(pcm, self.initial_state(pcm.shape[0]))[0]
+        codes: Tensor = self(pcm, self.initial_state(pcm.shape[0]))[0]
+        return codes

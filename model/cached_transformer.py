@@ -36,27 +36,27 @@ class CachedTransformer:
 
     def __init__(self, net: SpeechTransformer) -> None:
         self.config = config = net.config
-        self.embeddings: Tensor = net.model["embed_tokens"].weight
+        self.embeddings: Tensor = net.model.embed_tokens.weight
         self.head: Tensor = net.lm_head.weight
         half = config.head_dim // 2
         self._cos, self._sin = net.cos, torch.cat([-net.sin[:, :half], net.sin[:, half:]], 1)
         self._eps = torch.tensor(config.rms_norm_eps)
-        self._final = net.model["norm"].weight
+        self._final = net.model.norm.weight
         self._layers = []
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-        for layer in net.model["layers"]:
+        for layer in net.model.blocks:
             attention, mlp = layer.self_attn, layer.mlp
             to_query = attention.q_norm.weight * config.head_dim**-0.5
             norms = [to_query.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)]
             projections = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
-            gates = torch.cat([mlp["gate_proj"].weight, mlp["up_proj"].weight])
+            gates = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
             self._layers.append(
                 (
                     PackedLinear(torch.cat(projections) * layer.input_layernorm.weight),
                     torch.cat(norms),
                     PackedLinear(attention.o_proj.weight),
                     PackedLinear(gates * layer.post_attention_layernorm.weight),
-                    PackedLinear(mlp["down_proj"].weight),
+                    PackedLinear(mlp.down_proj.weight),
                 )
             )
 

@@ -27,7 +27,6 @@ from model.layout import CONTROLS, TokenLayout
 from model.text_tokenizer import TextTokenizer
 from model.transformer import SpeechTransformer, TransformerConfig
 
-EMBEDDED = Path(__file__).parent / "checkpoints" / "antiphon-nano"
 _FORMAT = 1
 RATES = {"heard_hz": HEARD_HZ, "spoken_hz": SPOKEN_HZ, "codes_hz": TOKEN_RATE_HZ}
 """What the audio networks of this format hear and speak."""
@@ -52,7 +51,8 @@ class SpeechModel:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        values: dict[str, Any] = json.loads(path.read_text())
+        return values
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: expected this file, found none") from error
     except json.JSONDecodeError as error:

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from model.checkpoint import EMBEDDED, CheckpointError, load
+from model import EMBEDDED
+from model.checkpoint import CheckpointError, load
 from model.transformer import SpeechTransformer, TransformerConfig
 
 _HEAD_DIM = 128
@@ -72,7 +73,7 @@ def write(folder: Path, like: Path, parameters: float, context: int, seed: int) 
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m model.random_checkpoint", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="python -m model.random_checkpoint", description=__doc__.splitlines()[0])
     parser.add_argument("--parameters", type=float, default=1e9, help="about how many (default: %(default).0e)")
     parser.add_argument("--out", type=Path, required=True, help="the model directory to make; must not exist")
     parser.add_argument("--like", type=Path, default=EMBEDDED, help="whose audio networks, layout and text pieces")

@@ -49,7 +49,9 @@ class TextTokenizer:
     @property
     def pieces(self) -> int:
         """How many pieces of text there are: the id of the first control token."""
-        return int(self._tokenizer.token_to_id(CONTROLS[0]))
+        first = self._tokenizer.token_to_id(CONTROLS[0])
+        assert first is not None  # the constructor has seen it
+        return int(first)
 
     def encode(self, text: str) -> list[int]:
         """Piece ids; control tokens written out in the text are only text."""

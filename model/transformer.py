@@ -4,8 +4,9 @@ Over whole sequences, for training and as the reference; `cached_transformer.py`
 knows nothing about what the tokens mean.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -96,7 +97,20 @@ class Attention(nn.Module):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Causal where `mask` is None; else mask [B, 1, T, S] is True where a query may look."""
         out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, enable_gqa=True)
-        return self.o_proj(out.transpose(1, 2).flatten(2))
+        mixed: Tensor = self.o_proj(out.transpose(1, 2).flatten(2))
+        return mixed
+
+
+class Perceptron(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return y
 
 
 class Block(nn.Module):
@@ -105,32 +119,39 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = nn.ModuleDict(
-            {
-                "gate_proj": nn.Linear(config.hidden_size, config.intermediate_size, bias=False),
-                "up_proj": nn.Linear(config.hidden_size, config.intermediate_size, bias=False),
-                "down_proj": nn.Linear(config.intermediate_size, config.hidden_size, bias=False),
-            }
-        )
+        self.mlp = Perceptron(config)
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        y = self.post_attention_layernorm(x)
-        return x + self.mlp["down_proj"](F.silu(self.mlp["gate_proj"](y)) * self.mlp["up_proj"](y))
+        y: Tensor = self.mlp(self.post_attention_layernorm(x))
+        return x + y
+
+
+class Body(nn.Module):
+    """All but the head."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    @property
+    def blocks(self) -> Iterable[Block]:
+        """`layers`, as what they are."""
+        return cast("Iterable[Block]", self.layers)
 
 
 class SpeechTransformer(nn.Module):
     """Qwen3 without its own opinion about sampling. Parameter names are those of the checkpoint."""
 
+    cos: Tensor
+    """[P, D], as `sin`."""
+    sin: Tensor
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = nn.ModuleDict(
-            {
-                "embed_tokens": nn.Embedding(config.vocab_size, config.hidden_size),
-                "layers": nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers)),
-                "norm": RMSNorm(config.hidden_size, config.rms_norm_eps),
-            }
-        )
+        self.model = Body(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         frequency = config.rope_theta ** -(torch.arange(0, config.head_dim, 2).float() / config.head_dim)
         angles = torch.outer(torch.arange(config.max_position_embeddings).float(), frequency)
@@ -142,11 +163,13 @@ class SpeechTransformer(nn.Module):
         """Embedded sequences [B, T, C] from position 0 -> final hidden states [B, T, C]."""
         length = x.shape[1]
         cos, sin = self.cos[None, None, :length], self.sin[None, None, :length]
-        for layer in self.model["layers"]:
+        for layer in self.model.blocks:
             q, k, v = layer.self_attn.project(layer.input_layernorm(x), cos, sin)
             x = layer.feed_forward(x + layer.self_attn.attend(q, k, v, None))
-        return self.model["norm"](x)
+        normed: Tensor = self.model.norm(x)
+        return normed
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Whole sequences [B, T] -> logits [B, T, V]."""
-        return self.lm_head(self.hidden(self.model["embed_tokens"](tokens)))
+        logits: Tensor = self.lm_head(self.hidden(self.model.embed_tokens(tokens)))
+        return logits

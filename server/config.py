@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model import EMBEDDED
 from server.engine.engine_config import EngineConfig
 
-EMBEDDED_MODEL = Path(__file__).parent.parent / "model" / "checkpoints" / "antiphon-nano"
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
@@ -19,8 +19,8 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    model_dir: Path = EMBEDDED_MODEL
-    model_name: str = "antiphon-nano"
+    model_dir: Path = EMBEDDED
+    model_name: str = EMBEDDED.name
     api_keys: tuple[str, ...] = ()
     """Keys that clients may use; none means that anybody may, and then only on loopback."""
     log_level: str = "info"

@@ -20,8 +20,9 @@ import soundfile
 import torch
 
 from clients import sound
+from model import EMBEDDED
 from model.audio_tokenizer import TOKEN_SAMPLES
-from model.checkpoint import EMBEDDED, SpeechModel, load
+from model.checkpoint import SpeechModel, load
 from model.layout import SPEECH_RUN
 from model.random_checkpoint import write as random_checkpoint
 from server.engine.engine_config import EngineConfig

@@ -6,7 +6,8 @@ Whether answers are right is measured by `antiphon eval`, not here.
 import soundfile
 
 from clients import sound
-from model.checkpoint import EMBEDDED, load
+from model import EMBEDDED
+from model.checkpoint import load
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
     AudioDelta,

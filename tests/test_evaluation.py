@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from clients import sound
-from model.checkpoint import EMBEDDED, load
+from model import EMBEDDED
+from model.checkpoint import load
 from model.evaluation import speech, turn_taking
 from model.evaluation.command import dialogue_figures, speaking_figures, spoken_answers, turn_figures
 from model.evaluation.dialogues import Answered, Question, word_error_rate, word_errors

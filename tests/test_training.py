@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from model import EMBEDDED
 from model.audio_tokenizer import AudioTokenizer, AudioTokenizerConfig
-from model.checkpoint import EMBEDDED
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
 from model.training import corpus, sequences

@@ -31,9 +31,10 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.targets import table
-from model.checkpoint import EMBEDDED, load
+from model import EMBEDDED
+from model.checkpoint import load
 from model.evaluation import speech, turn_taking
-from model.evaluation.dialogues import CONDITIONS, Answered, Question, converse, held_out, word_error_rate
+from model.evaluation.dialogues import CONDITIONS, Answered, Question, converse, held_out, strangers, word_error_rate
 from model.evaluation.speech import Spoken
 from model.evaluation.targets import ARITHMETIC, TARGETS
 from model.training import corpus, voices
@@ -197,7 +198,7 @@ def main(argv: list[str]) -> int:
     parts = options.part or PARTS
     # Whatever may be missing is looked for before the long work.
     try:
-        for name in speech.strangers():
+        for name in strangers():
             voices.voice(name).speak("One.", 1.0)
         if "listening" in parts or "speaking" in parts:
             corpus.expect_sentences()

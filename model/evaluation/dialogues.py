@@ -114,7 +114,8 @@ def disturbed(pcm: np.ndarray, condition: str, rng: np.random.Generator) -> np.n
         wave = AF.resample(torch.from_numpy(pcm.astype(np.float32)), HEARD_HZ, 8000).clamp(-32768, 32767)
         coded = TO_LINEAR[ULAW][FROM_LINEAR[ULAW][wave.numpy().astype(np.int32) + 32768]]
         back = AF.resample(torch.from_numpy(coded.astype(np.float32)), 8000, HEARD_HZ)
-        return back.clamp(-32768, 32767).numpy().astype(np.int16)
+        heard: np.ndarray = back.clamp(-32768, 32767).numpy().astype(np.int16)
+        return heard
     return pcm
 
 

@@ -39,7 +39,8 @@ class Spoken:
     def at(self, rate_hz: int) -> torch.Tensor:
         """Samples in [-1, 1]."""
         wave = torch.from_numpy(np.frombuffer(self.pcm, np.int16).astype(np.float32)) / 32768
-        return AF.resample(wave, SPOKEN_HZ, rate_hz)
+        resampled: torch.Tensor = AF.resample(wave, SPOKEN_HZ, rate_hz)
+        return resampled
 
     @property
     def babbles(self) -> bool:

@@ -23,9 +23,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from model import EMBEDDED
 from model.audio_detokenizer import AudioDetokenizerConfig
 from model.audio_tokenizer import AudioTokenizerConfig
-from model.checkpoint import EMBEDDED, SpeechModel, load, save, save_weights
+from model.checkpoint import CheckpointError, SpeechModel, load, save, save_weights
 from model.evaluation.command import main as evaluate
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
@@ -81,6 +82,11 @@ class Pipeline:
     def __init__(self, folder: Path, recipe: Recipe, start: Path | None, processes: int) -> None:
         self.data, self.runs, self.recipe, self.processes = folder / "data", folder / "runs", recipe, processes
         self.start_folder, self.start = start, load(start) if start else None
+        # Said before the first hours of work, not after them.
+        if recipe.speaker_steps == 0:
+            self._kept("speaker", VOICE_ENCODER)
+        if recipe.text_steps == 0:
+            self._kept("text", RECOGNISER)
         self.layout = TokenLayout()
 
     def corpus(self) -> None:
@@ -145,8 +151,8 @@ class Pipeline:
             typed.load_state_dict(_weights(self.runs / "text"))
             learner.begin_with(typed)
         else:
-            start, start_folder = self._started_with()
-            heard_prior = load_recogniser(start_folder).meanings()
+            start, heads = self._kept("text", RECOGNISER)
+            heard_prior = load_recogniser(heads.parent).meanings()
             learner.read(start.transformer, self.recipe.speaker_steps == 0, heard_prior)
         recipe, folder = self.recipe, self.runs / "transformer"
         self._train(transformer.train, folder, learner, drawn, MIX, recipe.transformer_steps, recipe.learning_rate)
@@ -206,14 +212,19 @@ class Pipeline:
         return net
 
     def _take_voice(self, net: Speaker) -> None:
-        start, folder = self._started_with()
+        start, encoder = self._kept("speaker", VOICE_ENCODER)
         net.detokenizer.load_state_dict(start.detokenizer.state_dict())
-        net.recogniser.tokenizer.grow_from(load_file(folder / VOICE_ENCODER))
+        net.recogniser.tokenizer.grow_from(load_file(encoder))
 
-    def _started_with(self) -> tuple[SpeechModel, Path]:
-        if self.start is None or self.start_folder is None:
-            raise SystemExit("0 steps of a stage keep what a model has learnt: expected --start, found none")
-        return self.start, self.start_folder
+    def _kept(self, stage: str, name: str) -> tuple[SpeechModel, Path]:
+        """The model to begin with, and the file beside it that a stage of 0 steps keeps what was learnt by."""
+        path = self.start_folder / name if self.start_folder else None
+        if self.start is None or path is None or not path.exists():
+            found = f"no {path}" if path else "no --start"
+            raise SystemExit(
+                f"--{stage}-steps 0 keeps what a model has learnt: expected --start with {name}, found {found}"
+            )
+        return self.start, path
 
 
 def _weights(run: Path) -> dict[str, torch.Tensor]:
@@ -241,7 +252,10 @@ def main() -> None:
     options = parser.parse_args()
     target = options.target or options.folder / EMBEDDED.name
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Recipe)})
-    pipeline = Pipeline(options.folder, recipe, options.start, options.processes)
+    try:
+        pipeline = Pipeline(options.folder, recipe, options.start, options.processes)
+    except CheckpointError as error:
+        parser.error(f"--start: {error}")
     for stage in options.stage or STAGES:
         started = time.perf_counter()
         if stage == "export":

@@ -57,6 +57,7 @@ _LIST_ASKED = (
 def _told(rng: random.Random, split: str) -> tuple[Turn, Turn]:
     """Something to remember, and the question for it."""
     kind = rng.choices(("name", "favorite color", "favorite number", "city", "list"), (4, 1.5, 1.5, 1.5, 1.5))[0]
+    told: tuple[str, ...]
     if kind == "name":
         x = rng.choice(facts.NAMES)
         told, asked = _NAME_TOLD, _NAME_ASKED

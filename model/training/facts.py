@@ -33,7 +33,10 @@ Oceania: Australia=Canberra, New Zealand=Wellington, Fiji=Suva, Samoa=Apia, Tong
  Papua New Guinea=Port Moresby, Palau=Ngerulmud, Nauru=Yaren, Kiribati=Tarawa, Tuvalu=Funafuti, Micronesia=Palikir
 """
 _BY_CONTINENT = [
-    (continent, [tuple(pair.strip().split("=")) for pair in pairs.split(",")])
+    (
+        continent,
+        [(country, capital) for country, _, capital in (pair.strip().partition("=") for pair in pairs.split(","))],
+    )
     for continent, pairs in (line.split(":", 1) for line in _COUNTRIES.replace("\n ", " ").strip().splitlines())
 ]
 CAPITALS = tuple(pair for _, pairs in _BY_CONTINENT for pair in pairs)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import distributed, nn
+from torch.multiprocessing.spawn import spawn
 from tqdm import tqdm
 
 
@@ -45,7 +46,7 @@ def in_parallel(processes: int, train: Callable[..., Any], *arguments: Any) -> N
     `train` draws other batches on every `rank()`; what it learnt is in the checkpoint of its run.
     """
     with tempfile.TemporaryDirectory() as meeting:
-        torch.multiprocessing.spawn(_process, (processes, f"file://{meeting}/all", train, arguments), processes)
+        spawn(_process, (processes, f"file://{meeting}/all", train, arguments), processes)
 
 
 def _process(number: int, processes: int, meeting: str, train: Callable[..., Any], arguments: Sequence[Any]) -> None:
@@ -147,7 +148,7 @@ class Run:
             optimiser.zero_grad(set_to_none=True)
             for group in optimiser.param_groups:
                 group["lr"] = self._rate()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._average_gradients()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         if torch.isfinite(norm):  # a batch that blew up is left out, not learnt

@@ -19,7 +19,7 @@ import torchaudio.functional as AF
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer
+from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer, AudioTokenizerConfig
 from model.layout import TokenLayout, interleave
 from model.text_tokenizer import TextTokenizer
 from model.training import augment, corpus, phones
@@ -80,6 +80,7 @@ Codes = NDArray[np.int64]
 HeardRow = tuple[str, str, np.ndarray, int, list[int]]
 _CLEAN_SHARE, _HESITANT_SHARE = 0.35, 0.3
 _HEARD_BATCH = 25
+_LEVELS, _DIGITS = AudioTokenizerConfig().levels[0], len(AudioTokenizerConfig().levels)
 
 
 def _longest(word: str) -> int:
@@ -230,9 +231,9 @@ def misheard(codes: Codes, rng: random.Random) -> Codes:
     if share == 0.0:
         return codes
     draw = np.random.default_rng(rng.getrandbits(32))
-    unit = 8 ** draw.integers(0, 4, len(codes))
-    digit = codes // unit % 8
-    step = np.where(digit == 0, 1, np.where(digit == 7, -1, draw.choice((-1, 1), len(codes))))
+    unit = _LEVELS ** draw.integers(0, _DIGITS, len(codes))
+    digit = codes // unit % _LEVELS
+    step = np.where(digit == 0, 1, np.where(digit == _LEVELS - 1, -1, draw.choice((-1, 1), len(codes))))
     return np.where(draw.random(len(codes)) < share, codes + step * unit, codes)
 
 

@@ -246,7 +246,7 @@ def _month_days(rng: random.Random, split: str) -> Turn:
     i = rng.randrange(12)
     month, days = facts.MONTHS[i], number_words(facts.MONTH_DAYS[i])
     if rng.random() < 0.5:
-        templates = (
+        templates: tuple[str, ...] = (
             "How many days does {m} have?", "How many days are in {m}?", "How long is {m}?", "Tell me how many days {m} has.", "Do you know how many days {m} has?",
             "How many days are there in {m}?", "What is the number of days in {m}?", "Please tell me the number of days in {m}.", "{m} has how many days?",
             "Can you tell me how many days are in {m}?",
@@ -509,4 +509,5 @@ SINGLE: dict[str, tuple[Skill, float]] = {
 def any_single(rng: random.Random, split: str) -> Turn:
     """A turn of any skill, by weight."""
     makers, weights = zip(*SINGLE.values(), strict=True)
-    return rng.choices(makers, weights)[0](rng, split)
+    turn: Turn = rng.choices(makers, weights)[0](rng, split)
+    return turn

@@ -92,12 +92,13 @@ def load_recogniser(folder: Path) -> Recogniser:
 
     Raises `CheckpointError`, and `FileNotFoundError` where its heads were not kept.
     """
-    net = Recogniser(AudioTokenizerConfig())
+    tokenizer = load(folder, transformer=False).tokenizer
+    net = Recogniser(tokenizer.config)
     missing = net.load_state_dict(load_file(folder / RECOGNISER), strict=False).missing_keys
     heads = [name for name in missing if not name.startswith("tokenizer.")]
     if heads:
         raise CheckpointError(f"{folder / RECOGNISER}: expected {heads[0]}, found none")
-    net.tokenizer.load_state_dict(load(folder, transformer=False).tokenizer.state_dict())
+    net.tokenizer.load_state_dict(tokenizer.state_dict())
     return net.eval().requires_grad_(False)
 
 
@@ -209,7 +210,7 @@ def train(data: Path, run_folder: Path, net: Recogniser, steps: int, seed: int =
     ]
     hours = sum(len(pcm) for _, pcm in recordings) / corpus.HEARD_HZ / 3600
     settings = {"recordings": len(recordings), "audio_hours": hours, "seed": seed}
-    matrices = [m.weight for m in net.modules() if isinstance(m, nn.Linear)]
+    matrices = [p for m in net.modules() if isinstance(m, nn.Linear) for p in m.parameters() if p.ndim == 2]
     run = Run(run_folder, net, steps, 2e-3, settings, matrices=matrices)
     rng = random.Random(f"{seed} {run.step} {rank()}")
     source = batches(examples, rng)

@@ -31,6 +31,8 @@ _SPEECH_WEIGHT, _TURN_WEIGHT, _WORD_WEIGHT, _SOUND_WEIGHT = 0.35, 0.5, 0.5, 0.5
 class FactoredCodes(nn.Module):
     """A table of vectors for FSQ codes: the sum of a vector per digit, and a remainder."""
 
+    digits: Tensor
+
     def __init__(self, width: int, scale: float) -> None:
         super().__init__()
         fsq = FSQ(_LEVELS)
@@ -70,7 +72,8 @@ def misspoken(tokens: Tensor, layout: TokenLayout) -> Tensor:
 
 def _ridge(x: Tensor, y: Tensor, penalty: float = 1.0) -> Tensor:
     """The linear map from x [N, F] to y [N, C], kept small."""
-    return torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]), x.T @ y)
+    solved: Tensor = torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]), x.T @ y)
+    return solved
 
 
 class Learner(nn.Module):
@@ -79,6 +82,8 @@ class Learner(nn.Module):
     `heard_prior` [codes, F] says what is known of each heard code already: the phones that the recogniser reads from
     it. A linear map of it is part of the code's embedding, so that the Transformer need not find out by itself.
     """
+
+    heard_prior: Tensor
 
     def __init__(self, config: TransformerConfig, layout: TokenLayout, heard_prior: Tensor | None = None) -> None:
         super().__init__()
@@ -97,7 +102,7 @@ class Learner(nn.Module):
         self.register_buffer("heard_prior", prior)
         self.from_prior = nn.Parameter(torch.randn(prior.shape[1], width) * 0.05)
         # The code ranges of the stock matrices are written on export only.
-        self.transformer.model["embed_tokens"].weight.requires_grad_(False)
+        self.transformer.model.embed_tokens.weight.requires_grad_(False)
         self.transformer.lm_head.weight.requires_grad_(False)
         self.pieces = nn.Parameter(torch.randn(layout.heard_start, width) * 0.02)
         # At the code with which a word has been heard, the word is asked for: so the Transformer learns early where in
@@ -119,7 +124,7 @@ class Learner(nn.Module):
         """
         weights = {k: v for k, v in transformer.state_dict().items() if "embed" not in k and "lm_head" not in k}
         self.transformer.load_state_dict(weights, strict=False)
-        table, pieces = transformer.model["embed_tokens"].weight.detach(), len(self.pieces)
+        table, pieces = transformer.model.embed_tokens.weight.detach(), len(self.pieces)
         with torch.no_grad():
             self.pieces.copy_(table[:pieces])
             self.pieces_out.copy_(transformer.lm_head.weight[:pieces])
@@ -174,7 +179,7 @@ class Learner(nn.Module):
     @torch.no_grad()
     def export(self) -> SpeechTransformer:
         """The stock Transformer, with the code tables folded in."""
-        self.transformer.model["embed_tokens"].weight.copy_(self.embeddings())
+        self.transformer.model.embed_tokens.weight.copy_(self.embeddings())
         nothing = torch.zeros_like(self.heard.rest)  # heard codes are never said
         self.transformer.lm_head.weight.copy_(torch.cat([self.pieces_out, nothing, self.spoken_out.table()]))
         return self.transformer
@@ -221,11 +226,11 @@ def train(
     torch.manual_seed(1000 * seed + rank())
     weights = {"speech": _SPEECH_WEIGHT, "turn": _TURN_WEIGHT, "words": _WORD_WEIGHT, "sounds": _SOUND_WEIGHT}
     settings = {"mix": mix, "seed": seed, "batch_tokens": _BATCH_TOKENS, "weights": weights, "misspoken": _MISSPOKEN}
-    matrices = [p for p in learner.transformer.model["layers"].parameters() if p.ndim == 2]
+    matrices = [p for p in learner.transformer.model.layers.parameters() if p.ndim == 2]
     run = Run(run_folder, learner, steps, learning_rate, settings, matrices=matrices)
     rng = random.Random(f"{seed} {run.step} {rank()}")  # a run that goes on must not draw again what it has learnt from
     if shutil.which("g++"):  # once compiled, for any length, a step takes three quarters of the time
-        learner.transformer.hidden = torch.compile(learner.transformer.hidden, dynamic=True)
+        learner.transformer.hidden = torch.compile(learner.transformer.hidden, dynamic=True)  # type: ignore[method-assign]
     source = iter(DataLoader(_Drawn(sequences, rng, mix), batch_size=None, num_workers=1, prefetch_factor=16))
     for _ in run.steps():
         batch = next(source)

@@ -230,7 +230,8 @@ def _stretched(spectrum: np.ndarray, ratio: float) -> np.ndarray:
     position = np.minimum(np.arange(len(spectrum)) / ratio, len(spectrum) - 1)
     low = position.astype(int)
     part = (position - low).astype(np.float32)[:, None]
-    return spectrum[low] * (1 - part) + spectrum[np.minimum(low + 1, len(spectrum) - 1)] * part
+    moved: np.ndarray = spectrum[low] * (1 - part) + spectrum[np.minimum(low + 1, len(spectrum) - 1)] * part
+    return moved
 
 
 def _hibari_voice(throat: _Throat) -> Callable[[str, float], Speech]:

@@ -31,7 +31,8 @@ from benchmarks.figures import machine as this_machine
 from benchmarks.figures import percentiles
 from clients import sound
 from clients.realtime import WIRE_HZ, first_audible_ms
-from model.checkpoint import EMBEDDED, SpeechModel, load
+from model import EMBEDDED
+from model.checkpoint import SpeechModel, load
 from server.deploy import capacity
 from server.deploy.simulation import CHUNK_MS, Person, Replica, StepTimes, Talk, Turn
 from server.engine.engine_config import EngineConfig
