@@ -9,11 +9,11 @@ ARGS ?=
 export OMP_WAIT_POLICY = PASSIVE
 VLLM := .venv-vllm
 
-.PHONY: help setup demo serve test test-js test-vllm test-ray check format bench bench-all eval train apt
+.PHONY: help setup demo serve test test-js test-browser test-vllm test-ray check format bench bench-all eval train apt
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Make .venv and install everything into it
 
@@ -41,6 +41,10 @@ test: $(VENV)/.stock ## Run the tests, stock clients among them
 test-js: $(VENV)/.stock ## Run the stock JavaScript client against the server (needs Node 20+)
 	npm install --prefix tests/js --no-audit --no-fund --loglevel=error
 	$(BIN)/pytest -q tests/test_stock_clients.py -k javascript
+
+test-browser: setup ## Talk through the page of the server in a real browser (needs Chromium, and hears a file)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[browser]"
+	$(BIN)/pytest -q tests/test_browser.py
 
 test-vllm: $(VLLM)/.installed ## Run the engines' conformance suite against vLLM as well, on the CPU, in .venv-vllm
 	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest -q -W default tests/test_conformance.py $(ARGS)
