@@ -72,7 +72,7 @@ $(VENV)/.stock: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[stock]"
 	touch $@
 
-check: setup ## Lint, formatting, types (of server, clients and benchmarks)
+check: setup ## Lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

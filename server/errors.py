@@ -7,6 +7,7 @@ AntiphonError
 ├── SessionLost            the engine has no such session any more
 ├── SessionExpired         a session has lasted as long as one may
 ├── SequenceTooLong        a conversation would outgrow the model's context
+├── ImpossibleTools        the tools of an answer, each possible, are not so together
 ├── ServerDraining         the server is about to stop: it takes no new session, or ends one between two turns
 ├── EngineUnavailable      the engine's process did not start, or died
 │   └── VllmMissing        vLLM was asked for and is not installed
@@ -62,6 +63,11 @@ class SessionExpired(AntiphonError):
 
 class SequenceTooLong(AntiphonError):
     code = "context_length_exceeded"
+
+
+class ImpossibleTools(AntiphonError):
+    code = "invalid_function_parameters"
+    kind = "invalid_request_error"
 
 
 class ServerDraining(AntiphonError):

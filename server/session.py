@@ -627,6 +627,7 @@ class Session:
         self._emit("error", error=wire_error(error))
         self._undo_guess()
         for response in [r for r in (self._response, *self._detached.values()) if r is not None]:
+            self._command(Cancel(self.id, response.id))  # where the engine has not given it up itself
             self._finish(response, "failed", _failure(event.code, event.message))
         self._out.closes = self._out.closes or event.fatal
 

@@ -1,5 +1,7 @@
 """What does not fit into the model's context is refused by itself, and an answer always finds room."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,11 @@ from model.checkpoint import SpeechModel
 from server.engine import worker
 from server.engine.messages import (
     AddText,
+    Calls,
     CommitTurn,
     Context,
+    DeleteItem,
+    Function,
     Hear,
     OpenSession,
     Respond,
@@ -16,9 +21,11 @@ from server.engine.messages import (
     ResponseDone,
     SessionFailed,
     SetInstructions,
+    SetTruncation,
     TranscriptDone,
 )
 from server.engine.speech_engine import SpeechEngine
+from server.functions import functions
 from tests.test_speech_engine import CONFIG, _items, _run, _tokens
 
 _MOST = CONFIG.conversation_tokens
@@ -120,3 +127,78 @@ def test_what_comes_behind_a_turn_stays_behind_it(engine: SpeechEngine) -> None:
     _run(engine)
     assert [i.item_id for i in _items(engine)] == ["first", "second", "third", "fourth", "fifth"]
     assert _tokens(engine) == [t for i in _items(engine) for t in i.tokens]
+
+
+def test_the_question_stays_when_its_answer_begins(engine: SpeechEngine) -> None:
+    engine.receive(SetInstructions("a", "be brief"))
+    engine.receive(Hear("a", _noise(0.04 * (_MOST - 40))))
+    engine.receive(CommitTurn("a", "q"))
+    _run(engine)
+    engine.receive(Respond("a", "r", "x", max_tokens=8))
+    begun = [e.usage for e in _run(engine) if isinstance(e, ResponseBegun)]
+    assert [usage.input_audio > _MOST - 60 for usage in begun] == [True]
+
+
+def test_a_conversation_that_must_not_forget_fails_its_answer(engine: SpeechEngine) -> None:
+    """With the limit that the model has."""
+    engine.receive(SetTruncation("a", None, None))
+    for number in range(200):
+        engine.receive(AddText("a", f"q{number}", "user", "hello there " * 4))
+    events = engine.step()
+    kept = [i.item_id for i in _items(engine)]
+    refused = 200 - len(kept)
+    assert kept == [f"q{number}" for number in range(len(kept))]
+    assert _failures(events) == [("a", "context_length_exceeded", False)] * refused
+    assert refused
+    engine.receive(SetInstructions("a", "be brief"))
+    engine.receive(Respond("a", "r", "x", instructions="be loud"))
+    [done] = [e for e in _run(engine) if isinstance(e, ResponseDone)]
+    assert (done.status, "truncation is disabled" in (done.error or "")) == ("failed", True)
+    assert [i.item_id for i in _items(engine)] == kept
+    engine.receive(Hear("a", _noise(0.4)))  # what is said finds no room, and nobody else is harmed
+    engine.receive(CommitTurn("a", "said"))
+    _run(engine)
+    for number in range(100):
+        engine.receive(DeleteItem("a", f"q{number}"))
+    engine.receive(Respond("a", "r", "x", max_tokens=8))
+    [done] = [e for e in _run(engine) if isinstance(e, ResponseDone)]
+    assert done.status != "failed"
+    brief = engine.model.text.encode("be brief")
+    assert _tokens(engine)[1 : 1 + len(brief)] == brief
+    assert _answers(engine, "b")
+
+
+def test_tools_that_are_too_much_together_fail_their_answer_alone(engine: SpeechEngine) -> None:
+    words = [f"word {number}" for number in range(3000)]
+    schema = json.dumps({"type": "object", "properties": {"word": {"enum": words}}, "required": ["word"]})
+    tools = tuple(Function(f"tool{number}", schema) for number in range(30))
+    engine.receive(AddText("a", "q", "user", "hello"))
+    engine.receive(Respond("a", "r", "x", calls=Calls(tools, required=True)))
+    events = _run_worker(engine)
+    assert [(e.status, "together" in (e.error or "")) for e in events if isinstance(e, ResponseDone)] == [
+        ("failed", True)
+    ]
+    assert _failures(events) == []
+    assert _answers(engine, "a")
+    assert _answers(engine, "b")
+
+
+def test_a_call_that_no_arguments_fit_is_not_completed(engine: SpeechEngine) -> None:
+    deeper = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}, "required": ["next"]}
+    endless = deeper | {"$defs": {"node": deeper}}
+    assert functions([("walk", endless)], "tools") != ()  # the gateway sees nothing wrong with it
+    engine.receive(AddText("a", "q", "user", "hello"))
+    calls = Calls((Function("walk", json.dumps(endless)),), required=True)
+    engine.receive(Respond("a", "r", "x", calls=calls))
+    events = _run_worker(engine)
+    assert [(e.status, e.error) for e in events if isinstance(e, ResponseDone)] == [
+        ("failed", "expected a schema that some arguments fit, found none that do")
+    ]
+    assert _failures(events) == []
+
+
+def _run_worker(engine: SpeechEngine) -> list[object]:
+    events: list[object] = []
+    while engine.has_work:
+        events += worker.step(engine)
+    return events

@@ -161,7 +161,6 @@ class World:
 
     def fault(self) -> None:
         if self.rng.random() < 0.1:
-            self.running.clear()
             self.note(self.session.engine_event(SessionFailed("s", "broken")))
 
     def live(self, steps: int) -> None:

@@ -15,11 +15,13 @@ from server.engine.messages import (
     CloseSession,
     CommitTurn,
     ConfirmTurn,
+    Context,
     DropTurn,
     Event,
     Hear,
     OpenSession,
     Respond,
+    ResponseBegun,
     ResponseDone,
     ResumeTurn,
     SessionFailed,
@@ -343,3 +345,74 @@ def test_the_capacity_is_what_the_clock_says(tiny: SpeechModel) -> None:
 
     assert found(0.01) == pytest.approx(2 * found(0.02), abs=1)
     assert found(1000.0) == 1
+
+
+def test_what_comes_while_somebody_speaks_comes_before_their_turn(engine: SpeechEngine) -> None:
+    """A tool's result, or an answer that was asked for: the turn is not over, so it goes on behind them."""
+    engine.receive(OpenSession("b"))
+    first, second = _noise(800), _noise(400, 2)
+    engine.receive(Hear("a", first))
+    _run(engine)
+    for session in "ab":
+        engine.receive(AddText(session, "t", "result", "twenty degrees"))
+        engine.receive(Respond(session, "r", "x", max_tokens=40))
+    engine.receive(Hear("a", second))
+    engine.receive(Hear("b", first + second))
+    _run(engine)
+    for session in "ab":
+        engine.receive(CommitTurn(session, "q"))
+        engine.receive(Respond(session, "r2", "y", max_tokens=40))
+    _run(engine)
+    assert [i.item_id for i in _items(engine)] == ["t", "x", "q", "y"]
+    assert _tokens(engine, "a") == _tokens(engine, "b") == [t for i in _items(engine) for t in i.tokens]
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["room", "old items are forgotten meanwhile"])
+def test_what_comes_after_a_provisional_end_stays_when_the_turn_goes_on(engine: SpeechEngine, full: bool) -> None:
+    first, second = _noise(700), _noise(400, 2)
+    engine.receive(AddText("a", "before", "user", "hello"))
+    while full and len(_tokens(engine)) < CONFIG.conversation_tokens - 60:
+        engine.receive(AddText("a", "more", "user", "hello there"))
+    engine.receive(Hear("a", first))
+    engine.receive(CommitTurn("a", "q", guess=1))
+    _run(engine)
+    engine.receive(AddText("a", "t", "user", "hello there " * 4))
+    engine.receive(Respond("a", "r", "unsaid", max_tokens=40))
+    _run(engine)
+    engine.receive(ResumeTurn("a"))
+    engine.receive(Hear("a", second))
+    _run(engine)
+    engine.receive(CommitTurn("a", "q"))
+    _run(engine)
+    ids = [i.item_id for i in _items(engine)]
+    assert ids[-2:] == ["t", "q"]
+    assert "unsaid" not in ids
+    assert ids.count("q") == 1
+    assert ("before" in ids) == (not full)
+    heard = engine._sessions["a"].conversation.count(_items(engine)[-1].tokens)[1]
+    assert heard == -(-(700 + 400) // 40) + DELAY_TOKENS
+
+
+def test_an_answer_beside_the_conversation_waits_for_the_turn_before_it(engine: SpeechEngine) -> None:
+    engine.receive(OpenSession("b"))
+    contexts = []
+    for session, waits in (("a", False), ("b", True)):
+        engine.receive(Hear(session, _noise(700)))
+        engine.receive(CommitTurn(session, "q"))
+        if waits:
+            _run(engine)
+        beside = Respond(session, f"r{session}", "x", speak=False, context=(Context(item_id="q"),), max_tokens=8)
+        engine.receive(beside)
+        begun = [e.usage for e in _run(engine) if isinstance(e, ResponseBegun)]
+        contexts.append([(usage.input_text, usage.input_audio) for usage in begun])
+    assert contexts[0] == contexts[1]
+    assert contexts[0][0][1] > 0
+
+
+def test_a_recording_sent_at_once_is_heard_in_pieces(engine: SpeechEngine) -> None:
+    engine.receive(Hear("a", _noise(4000)))
+    engine.step()
+    heard = engine._sessions["a"].ear.frames
+    assert 0 < heard < 100
+    _run(engine)
+    assert engine._sessions["a"].ear.frames == 100

@@ -13,6 +13,7 @@ from model.prompt import call_grammar
 from model.text_tokenizer import TextTokenizer
 from server.engine.messages import Function
 from server.engine.token_interface import Allowed
+from server.errors import ImpossibleTools
 
 
 class CallRule:
@@ -45,9 +46,11 @@ class CallGrammar:
         )
 
     def rule(self, functions: tuple[Function, ...], max_tokens: int) -> CallRule:
-        """Raises ValueError for a schema that cannot be followed; the gateway has refused these before."""
+        """Raises `ImpossibleTools` where the schemas cannot be followed together; the gateway has looked at each."""
         grammar = call_grammar((f.name, json.loads(f.parameters)) for f in functions)
         matcher = LLMatcher(self._pieces, grammar)
         if matcher.is_error():
-            raise ValueError(matcher.get_error())
+            raise ImpossibleTools(
+                f"expected tools that can be followed together: {matcher.get_error().splitlines()[0]}"
+            )
         return CallRule(matcher, self._layout, max_tokens)

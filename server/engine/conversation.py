@@ -13,6 +13,7 @@ from server.engine.token_interface import TokenEngine, TokenSequence
 from server.errors import SequenceTooLong
 
 _RETAINED = 0.5  # share of a conversation that stays when it has outgrown the context
+_MARGIN = 64  # of a conversation that must not forget: room to close its last item and write it down
 
 
 @dataclass(slots=True)
@@ -61,8 +62,12 @@ class Conversation:
         """See `SetTruncation`."""
         self._retained, self._limit = retained, min(limit or self._longest, self._longest)
 
-    def add_text(self, item_id: str, role: str, text: str, after: str | None = None) -> None:
+    def add_text(
+        self, item_id: str, role: str, text: str, after: str | None = None, before: Item | None = None
+    ) -> None:
         """A whole item of text behind the item `after`: None means the last one, an empty id that it comes first.
+
+        `before` is a last item that stays the last.
 
         Raises `SequenceTooLong`, and adds nothing.
         """
@@ -73,22 +78,31 @@ class Conversation:
         }.get(role, (f"<{role}>", "<text>"))
         tokens = [*map(self.control, opening), *self._text.encode(text), self.control("<end>")]
         self._check_room(len(tokens))
-        place = len(self.items)
+        place = len(self.items) - (before is not None)
         if after is not None:
             place = 0 if not after else 1 + next((i for i, x in enumerate(self.items) if x.item_id == after), place - 1)
         self.items.insert(place, Item(item_id, tokens))
         self.align()
 
     def copy(self, item: Item) -> None:
-        """An item of another conversation, as it stands there."""
-        self.items.append(Item(item.item_id, list(item.tokens)))
+        """An item of another conversation, as it stands there; one that still grows there is over here."""
+        copied = Item(item.item_id, list(item.tokens))
+        self.items.append(copied)
+        self.end(copied)
         self.align()
 
-    def open_item(self, item_id: str, *opening: str) -> Item:
-        """An item that grows, beginning with control tokens."""
+    def open_item(self, item_id: str, *opening: str, keep: int = 1) -> Item:
+        """An item that grows, beginning with control tokens. So many of the newest items are never forgotten for it.
+
+        Raises `SequenceTooLong`, and adds nothing.
+        """
         item = Item(item_id, [self.control(name) for name in opening])
         self.items.append(item)
-        self.align()
+        try:
+            self.align(keep)
+        except SequenceTooLong:
+            self.items.pop()
+            raise
         return item
 
     def extend(self, item: Item, tokens: list[int]) -> None:
@@ -111,6 +125,8 @@ class Conversation:
 
     def _check_room(self, tokens: int) -> None:
         room = self._longest - len(self._system)
+        if self._retained is None:  # nothing makes room: up to there an answer fails, and what is said is kept
+            room = self._full - _MARGIN - len(self._system) - sum(len(item.tokens) for item in self.items)
         if tokens > room:
             raise SequenceTooLong(f"expected an item of at most {room} tokens, got {tokens}")
 
@@ -135,12 +151,14 @@ class Conversation:
                 item.tokens = kept
         self.align()
 
-    def align(self) -> None:
-        """Bring the engine's sequence to the items' tokens, keeping the common beginning in the cache."""
+    def align(self, keep: int = 1) -> None:
+        """Bring the engine's sequence to the items' tokens, keeping the common beginning in the cache.
+
+        Where they are too many, old items are forgotten, but for the newest `keep`. Raises `SequenceTooLong`.
+        """
         wanted = [*self._system, *(token for item in self.items for token in item.tokens)]
-        limit = self._longest if self._retained is None else self._limit
-        if len(wanted) > limit:
-            self._forget(int(limit * (_RETAINED if self._retained is None else self._retained)))
+        if self._retained is not None and len(wanted) > self._limit:
+            self._forget(int(self._limit * self._retained), keep)
             wanted = [*self._system, *(token for item in self.items for token in item.tokens)]
         have = self.sequence.tokens
         common = min(len(have), len(wanted))
@@ -151,10 +169,10 @@ class Conversation:
         if common < len(wanted):
             self._engine.append(self.sequence, wanted[common:])
 
-    def _forget(self, limit: int) -> None:
-        """Drop the oldest items until at most `limit` tokens are left; the newest item always stays."""
+    def _forget(self, limit: int, keep: int) -> None:
+        """Drop the oldest items until at most `limit` tokens are left; the newest `keep` always stay."""
         size = len(self._system) + sum(len(i.tokens) for i in self.items)
-        while size > limit and len(self.items) > 1:
+        while size > limit and len(self.items) > keep:
             size -= len(self.items.pop(0).tokens)
 
     # --- counting --------------------------------------------------------------------------------------------------

@@ -46,12 +46,15 @@ class Ear:
 
 
 @torch.inference_mode()
-def hear(tokenizer: AudioTokenizer, ears: Iterable[Ear]) -> list[tuple[Ear, list[int]]]:
-    """Tokenise the whole frames that wait: as many of each as the one with the fewest has. Returns the new codes."""
+def hear(tokenizer: AudioTokenizer, ears: Iterable[Ear], most: int) -> list[tuple[Ear, list[int]]]:
+    """Tokenise the whole frames that wait: as many of each as the one with the fewest has, and at most `most`.
+
+    Returns the new codes.
+    """
     listening = [ear for ear in ears if ear.waiting_frames]
     if not listening:
         return []
-    frames = min(ear.waiting_frames for ear in listening)
+    frames = min(most, *(ear.waiting_frames for ear in listening))
     size = frames * FRAME_BYTES
     pcm = torch.stack([torch.frombuffer(ear.pcm[:size], dtype=torch.int16) for ear in listening]).float() / 32768
     state = [torch.cat(rows) for rows in zip(*(ear.state for ear in listening), strict=True)]

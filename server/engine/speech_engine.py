@@ -6,6 +6,7 @@
 It owns the model. It knows nothing about processes, sockets or the wire protocol: commands go in, events come out.
 """
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -58,6 +59,8 @@ _OPEN_TURN = ""  # id of the user item until it is committed
 _HEARD_WITHIN_S, _ANSWERED_WITHIN_S = 0.3, 0.12
 _TOGETHER_S = 0.035  # where several people speak, audio waits so long for others': a batch costs little more than a row
 _PROVISIONAL_WITHIN_S = 0.35  # an answer that may be for nothing gives way
+# The most that one step hears of a session: a whole recording sent at once would keep all others waiting.
+_HEARD_FRAMES = 25
 _PIECE_READ_S = 0.05  # how long one piece of an answer in text keeps its reader busy
 
 
@@ -66,10 +69,12 @@ class Pause:
     """Where a turn goes on if its provisional end was none."""
 
     ear: Ear
-    items: int
-    """Items of the conversation before the open turn's."""
+    item_id: str
+    """What the turn's item is called from its end on."""
     tokens: int
     """Of the open turn's item."""
+    answer: Item | None = None
+    """Begun since, and unheard."""
     later: bytearray = field(default_factory=bytearray)
     """Audio since."""
 
@@ -81,6 +86,7 @@ class Session:
     conversation: Conversation
     ear: Ear
     turn: Item | None = None
+    """The turn being heard: the last item of the conversation."""
     waiting_codes: list[int] = field(default_factory=list)
     """Heard codes that wait until enough are worth reading, or until the answer that is being generated is over."""
     commit_as: str | None = None
@@ -96,6 +102,8 @@ class Session:
     transcript: list[int] = field(default_factory=list)
     transcript_sent: str = ""
     asked: list[tuple[Respond, float]] = field(default_factory=list)
+    beside: list[Respond] = field(default_factory=list)
+    """Answers beside the conversation that wait until its newest turn is written down."""
     answer: Answer | None = None
     voice: Voice | None = None
     edits: list[Command] = field(default_factory=list)
@@ -178,7 +186,6 @@ class SpeechEngine:
         return Ear(self.model.tokenizer.initial_state(1))
 
     def _carry_out(self, command: Command, session: Session) -> None:
-        conversation = session.conversation
         match command:
             case Hear(pcm=pcm) if session.pause is not None:
                 session.pause.later += pcm
@@ -194,10 +201,11 @@ class SpeechEngine:
                 session.ear.add(pcm, self.clock())
             case CommitTurn(item_id=item_id, guess=guess):
                 if guess:
-                    self._hear([session])  # so that the pause begins with the turn as it is now
-                    items = len(conversation.items) - (session.turn is not None)
+                    self._hear(
+                        [session], session.ear.waiting_frames
+                    )  # so that the pause begins with the turn as it is now
                     tokens = len(session.turn.tokens) if session.turn else 1
-                    session.pause = Pause(session.ear.copy(), items, tokens + len(session.waiting_codes))
+                    session.pause = Pause(session.ear.copy(), item_id, tokens + len(session.waiting_codes))
                 session.ear.end(self.clock(), provisional=guess > 0)
                 session.commit_as, session.commit_guess, session.committed_s = item_id, guess, self.clock()
             case DropTurn():
@@ -205,7 +213,8 @@ class SpeechEngine:
             case Respond(context=None):
                 session.asked.append((command, self.clock()))
             case Respond():
-                self._detach(session, command)
+                session.beside.append(command)
+                self._detach_all(session)
             case Cancel(response_id=response_id):
                 for one in (session, self._sessions.get(response_id)):
                     if one is not None:
@@ -226,6 +235,11 @@ class SpeechEngine:
         if session.turn is not None:
             session.conversation.remove(_OPEN_TURN)
         session.turn = None
+
+    def _detach_all(self, session: Session) -> None:
+        """Begin the answers beside the conversation, unless its newest turn is still being written down."""
+        while session.beside and session.commit_as is None and session.transcribing is None:
+            self._detach(session, session.beside.pop(0))
 
     def _detach(self, session: Session, request: Respond) -> None:
         """Answer beside the conversation: in a session of its own, under the id of the response."""
@@ -265,7 +279,7 @@ class SpeechEngine:
             case DeleteItem(item_id=item_id):
                 conversation.remove(item_id)
             case AddText(item_id=item_id, role=role, text=text, after=after):
-                conversation.add_text(item_id, role, text, after)
+                conversation.add_text(item_id, role, text, after, before=session.turn)
             case SetTruncation(retained=retained, limit=limit):
                 conversation.set_truncation(retained, limit)
             case SetInstructions(text=text):
@@ -274,6 +288,7 @@ class SpeechEngine:
 
     def _cancel(self, session: Session, response_id: str) -> None:
         session.asked = [(r, t) for r, t in session.asked if r.response_id != response_id]
+        session.beside = [r for r in session.beside if r.response_id != response_id]
         if session.detached and not session.asked and session.answer is None:
             self._leave(session, response_id)
         answer = session.answer
@@ -288,16 +303,22 @@ class SpeechEngine:
         session.pause, session.asked = None, []
         self.tokens.stop(conversation.sequence)
         session.answer = session.voice = None
-        del conversation.items[pause.items + 1 :]
-        if session.commit_as is None and len(conversation.items) > pause.items:
-            session.turn = conversation.items[-1]
-            session.turn.item_id = _OPEN_TURN
+        turn = session.turn or next((item for item in conversation.items if item.item_id == pause.item_id), None)
+        # What came meanwhile stays, before the turn, which is not over.
+        conversation.items = [item for item in conversation.items if item is not pause.answer and item is not turn]
+        session.turn = turn
         session.transcribing = session.commit_as = session.committed_s = None
-        have = len(session.turn.tokens) if session.turn else 1
+        have = len(turn.tokens) if turn else 1
         del session.waiting_codes[max(0, pause.tokens - have) :]
-        if session.turn is not None:
-            del session.turn.tokens[pause.tokens :]
-            conversation.align()
+        if turn is not None:
+            turn.item_id = _OPEN_TURN
+            del turn.tokens[pause.tokens :]
+            conversation.items.append(turn)
+        conversation.align()
+        self._detach_all(session)
+        later, session.later = session.later, []
+        for command in later:
+            self.receive(command)
         session.ear = pause.ear
         session.ear.add(bytes(pause.later), self.clock())
 
@@ -360,11 +381,13 @@ class SpeechEngine:
             return False
         return session.pause is None or not (session.waiting_codes or session.conversation.sequence.pending)
 
-    def _hear(self, served: Sequence[Session]) -> None:
-        """Tokenise whole frames of new audio."""
+    def _hear(self, served: Sequence[Session], most: int = _HEARD_FRAMES) -> None:
+        """Tokenise whole frames of new audio, at most so many of each session."""
         listening = {id(s.ear): s for s in served}
-        while any(s.ear.waiting_frames for s in served):
-            for ear, codes in hear(self.model.tokenizer, [s.ear for s in served]):
+        while most > 0 and any(s.ear.waiting_frames for s in served):
+            heard = hear(self.model.tokenizer, [s.ear for s in served], most)
+            most -= len(heard[0][1])
+            for ear, codes in heard:
                 listening[id(ear)].waiting_codes += [self.model.layout.heard_start + code for code in codes]
         for session in served:
             self._prefill(session)
@@ -378,9 +401,9 @@ class SpeechEngine:
             return
         if session.asked and session.turn is None and session.commit_as is None:
             return  # a new turn: the answer to the one before has its place first
-        if session.turn is None:
-            session.turn = session.conversation.open_item(_OPEN_TURN, "<user>")
         try:
+            if session.turn is None:
+                session.turn = session.conversation.open_item(_OPEN_TURN, "<user>")
             session.conversation.hear(session.turn, session.waiting_codes)
         except SequenceTooLong as error:
             self._drop_turn(session)
@@ -395,6 +418,7 @@ class SpeechEngine:
         session.turn, session.commit_as = None, None
         if turn is None or item_id is None:
             session.committed_s = None
+            self._detach_all(session)
         else:
             turn.item_id = item_id
             self._begin_transcript(session, turn)
@@ -418,15 +442,21 @@ class SpeechEngine:
         return bool(session.asked) and not session.generating and session.commit_as is None
 
     def _begin(self, session: Session) -> None:
-        """Start the answer that was asked for first."""
+        """Start the answer that was asked for first. A turn that is being heard goes on behind it."""
         request, asked_at_s = session.asked.pop(0)
         conversation, sequence = session.conversation, session.conversation.sequence
         mode = "<speech>" if request.speak else "<text>"
         opening = ["<assistant>"] if request.calls else ["<assistant>", mode]
+        limit = min(request.max_tokens or self.limit, self.limit)
+        if session.turn is not None:
+            session.waiting_codes[:0] = session.turn.tokens[1:]
+            conversation.remove(_OPEN_TURN)
+            session.turn = None
         try:
+            call = self._calls.rule(request.calls.functions, limit) if request.calls else None
             if request.instructions is not None:
                 conversation.set_instructions(request.instructions)
-            item = conversation.open_item(request.item_id, *opening)
+            item = conversation.open_item(request.item_id, *opening, keep=2)
             conversation.check_length()
         except AntiphonError as error:
             self._fail(session, request, error)
@@ -435,16 +465,16 @@ class SpeechEngine:
         cached_text, cached_audio = conversation.count(sequence.tokens[: sequence.cached])
         answer = Answer(request, item, asked_at_s, text, audio, cached_text, cached_audio, opening_tokens=len(opening))
         session.answer = answer
+        if session.pause is not None:
+            session.pause.answer = item
         for stage, at_s in session.stages_s.items():
             answer.timings_ms[stage] = max(0.0, 1000 * (at_s - asked_at_s))
         session.stages_s = {}
-        limit = min(request.max_tokens or self.limit, self.limit)
         script = None if request.script is None else self.model.text.encode(request.script)
         rule: Rule = TextRule(self.model.layout, limit)
         if request.speak:
             rule = SpeechRule(self.model.layout, limit, script)
-        if request.calls:
-            call = self._calls.rule(request.calls.functions, limit)
+        if request.calls and call:
             rule = ChoiceRule(self.model.layout, mode, rule, call, request.calls.required)
         if request.speak:
             session.voice = Voice(self.model.detokenizer.initial_state(1), request.speed)
@@ -458,6 +488,8 @@ class SpeechEngine:
         session_id, response_id = session.conversation.session_id, request.response_id
         self._events.append(ResponseDone(session_id, response_id, "failed", error=str(error)))
         session.conversation.remove(request.item_id)
+        if request.instructions is not None:
+            session.conversation.set_instructions(session.instructions)
         if session.detached:
             self._leave(session, response_id)
 
@@ -509,6 +541,7 @@ class SpeechEngine:
             _, audio = session.conversation.count(item.tokens)
             count, guess = len(session.transcript), session.transcribing_guess
             self._events.append(TranscriptDone(session_id, item.item_id, text, audio, count, guess))
+            self._detach_all(session)
             self._prefill(session)
 
     def _answered(self, session: Session, answer: Answer, sampled: Sampled) -> None:
@@ -533,8 +566,18 @@ class SpeechEngine:
             if session.voice is not None and session.voice.codes:
                 session.voice.end()
             complete = sampled.token == layout.control("<end>")
-            if session.voice is None or not session.voice.codes:
+            if complete and answer.call_ids is not None and not self._parses(answer.call_ids):
+                self._finish(session, "failed", "expected a schema that some arguments fit, found none that do")
+            elif session.voice is None or not session.voice.codes:
                 self._finish(session, "completed" if complete else "incomplete")
+
+    def _parses(self, call_ids: list[int]) -> bool:
+        """Whether a call's arguments are JSON: a schema that asks for itself without end stops its rule midway."""
+        try:
+            json.loads(self.model.text.decode(call_ids).lstrip().partition(" ")[2])
+        except ValueError:
+            return False
+        return True
 
     def _calling(self, session: Session, answer: Answer) -> None:
         """Tell what is new of a call's arguments."""

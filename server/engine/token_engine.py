@@ -38,10 +38,10 @@ class TorchTokenEngine(Sequences):
     def step(self, served: Iterable[TokenSequence] | None = None) -> list[Sampled | TurnOpinion]:
         """One round for some sequences or for all: who generates gets one token, who has more to read reads a piece."""
         ready = [s for s in (self._open if served is None else served) if s.pending]
-        deciding = [s for s in ready if s.rule is not None and s.pending == 1]
-        reading = [s for s in ready if s not in deciding]
+        # Rows of one step are padded to the longest: single tokens, which are nearly all, go without the pieces.
+        single, pieces = ([s for s in ready if (s.pending == 1) == one] for one in (True, False))
         outputs: list[Sampled | TurnOpinion] = []
-        for rows in (deciding, reading):
+        for rows in (single, pieces):
             if rows:
                 outputs += self._advance(rows)
         return outputs
