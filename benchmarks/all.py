@@ -128,8 +128,11 @@ def together(results: list[Figures]) -> Figures:
 
 
 def medians(values: list[Any]) -> Any:
-    """The same structure with the median of every number; yes or no as most say; all else as in the first."""
+    """The same structure with the median of every number, None where any run has none; yes or no as most say; all else
+    as in the first."""
     first = values[0]
+    if any(value is None for value in values):
+        return None
     if isinstance(first, dict):
         shared = [key for key in first if all(isinstance(v, dict) and key in v for v in values)]
         merged = {key: first[key] if key == "raw" else medians([v[key] for v in values]) for key in shared}

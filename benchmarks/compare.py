@@ -48,6 +48,8 @@ async def _compare(servers: dict[str, str], chosen: argparse.Namespace) -> int:
     print(HEAD)
     for name, found in figures.items():
         print(row(name, found))
+        for error in dict.fromkeys(session.error for session in held[name] if session.error):
+            print(f"  {name}: {error}")
     first = next(iter(figures.values()))
     result = {
         "command": "bench compare",

@@ -85,9 +85,12 @@ async def converse(
             await client.update(**settings(chosen.mode))
             for k in range(chosen.warmup + turns):
                 pcm = sound.read(chosen.files[(number * 3 + k) % len(chosen.files)])
+                counted = k >= chosen.warmup
+                if counted:
+                    session.turns.append(Turn())  # should the session be lost, a turn without an answer
                 turn = await client.ask(pcm, chosen.mode == "manual")
-                if k >= chosen.warmup:
-                    session.turns.append(turn)
+                if counted:
+                    session.turns[-1] = turn
                 heard()
                 # People listen to the end, and then think; who holds a button need not wait for silence.
                 listening_s = turn.playing_left_s if chosen.mode != "manual" else 0.0

@@ -134,7 +134,10 @@ def machine() -> Figures:
 
 
 def finish(result: Figures, chosen: argparse.Namespace) -> int:
-    """Print the result as the last line, save it if that was asked for; 0 if every turn was answered."""
+    """Print the result as the last line, save it if that was asked for.
+
+    0 if every turn was answered, and no session refused or lost.
+    """
     result |= machine()
     if chosen.save is not None:
         chosen.save.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +145,8 @@ def finish(result: Figures, chosen: argparse.Namespace) -> int:
     if result.get("generator_was_too_slow"):
         print("The load generator itself was too slow: these figures are an upper bound.")
     print(json.dumps(without_raw(result)))
-    return 0 if result.get("answered", 0) == result.get("turns", 0) else 1
+    whole = not (result.get("refused", 0) or result.get("lost", 0))
+    return 0 if whole and result.get("answered", 0) == result.get("turns", 0) else 1
 
 
 def without_raw(result: Any) -> Any:

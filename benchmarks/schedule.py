@@ -149,7 +149,7 @@ class Talk:
     def _done(self, question: int, response: dict[str, Any], now_s: float) -> None:
         turn, onset_s = self.turns[question], self._next_onset_s(question)
         cancelled = response["status"] == "cancelled"
-        if cancelled and now_s <= onset_s:  # turn detection took a pause for the end
+        if (cancelled and now_s <= onset_s) or turn.began_early:  # turn detection took a pause for the end
             self._take_back(question)
             return
         turn.status, turn.interrupted = response["status"], cancelled

@@ -7,7 +7,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import numpy as np
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from clients.keys import key_for
 
@@ -25,6 +25,7 @@ _BYTES_PER_MS = WIRE_HZ * 2 // 1000
 CHUNK_MS = 20
 # A 10 ms window counts as audible when it is within so many dB of the loudest one.
 _AUDIBLE_DB = -40.0
+_AT_ONCE_S = 20.0  # for what a server that lives says without thinking
 Event = dict[str, Any]
 
 
@@ -79,7 +80,7 @@ class Turn:
     first_delta_s: float | None = None
     status: str = ""
     premature: int = 0
-    """Answers that turn detection began in a pause and took back when the person went on."""
+    """Answers that turn detection began in a pause: taken back when the person went on, or all said before the end."""
     interrupted: bool = False
     barge_in_ms: float | None = None
     """Of an answer that was sounding when the person spoke again: from that sound to the last audio that came or, if
@@ -104,6 +105,12 @@ class Turn:
             if played > position:
                 return max(arrived_s, self.first_delta_s + start_ms / 1000)
         return None
+
+    @property
+    def began_early(self) -> bool:
+        """Whether the answer began before the person had finished."""
+        begun_s, ended_s = self.first_delta_s, self.speech_ended_s
+        return begun_s is not None and ended_s is not None and begun_s < ended_s
 
     @property
     def playing_until_s(self) -> float | None:
@@ -167,11 +174,15 @@ class RealtimeClient:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             socket = await connect(url, additional_headers=headers, compression=None, max_size=None)
+        except InvalidURI as wrong:
+            raise RealtimeError(
+                f"expected an address that begins with ws:// or wss://, got {url}", "invalid_url"
+            ) from wrong
         except InvalidHandshake as refusal:
             raise RealtimeError(f"expected a WebSocket at {url}: {refusal}", "refused") from refusal
         async with socket:
             client = cls(socket)
-            event = await client.receive()
+            event = await client._answered_at_once("session.created", client.receive())
             if event["type"] != "session.created":
                 error = event.get("error", {})
                 raise RealtimeError(
@@ -198,10 +209,20 @@ class RealtimeClient:
     async def update(self, **session: Any) -> None:
         """`session.update`; waits for the server's answer. Raises `RealtimeError` if it refuses."""
         await self.send("session.update", session={"type": "realtime", **session})
+        self.session = (await self._answered_at_once("session.updated", self._updated()))["session"]
+
+    async def _updated(self) -> Event:
         while (event := await self.receive())["type"] != "session.updated":
             if event["type"] == "error":
                 raise RealtimeError(event["error"]["message"], event["error"].get("code"))
-        self.session = event["session"]
+        return event
+
+    async def _answered_at_once(self, expected: str, waiting: Coroutine[Any, Any, Event]) -> Event:
+        """What a server says as soon as it can. Raises `RealtimeError` if it does not."""
+        try:
+            return await asyncio.wait_for(waiting, _AT_ONCE_S)
+        except TimeoutError as error:
+            raise RealtimeError(f"expected {expected} within {_AT_ONCE_S:g} s, got nothing", "timeout") from error
 
     async def append(self, pcm: bytes) -> None:
         await self.send("input_audio_buffer.append", audio=base64.b64encode(pcm).decode())
@@ -231,22 +252,21 @@ class RealtimeClient:
         self,
         pcm: NDArray[np.int16],
         manual: bool,
-        silence_ms: int = 3000,
         timeout_s: float = 60.0,
         speed: float = 1.0,
     ) -> Turn:
         """Say `pcm` (24 kHz) at the pace of speech, or `speed` times as fast, and collect the answer.
 
         `manual`: commit and ask for a response at the end; else go on sending silence until the server's turn
-        detection answers, for at most `silence_ms`. Raises `RealtimeError` if the server refuses, leaves, or says
-        nothing for `timeout_s`.
+        detection answers. An answer that came before the end is none: the person speaks on. Raises `RealtimeError` if
+        the server refuses or leaves, or has not answered `timeout_s` after the question could have been said.
         """
         turn = Turn()
         end_ms = speech_end_ms(pcm)
-        tail = np.zeros(0 if manual else silence_ms * WIRE_HZ // 1000, dtype=np.int16)
+        tail = np.zeros(0 if manual else round(timeout_s * speed * WIRE_HZ), dtype=np.int16)
         sender = asyncio.create_task(self._speak(np.concatenate([pcm, tail]), end_ms, manual, turn, speed))
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s + len(pcm) / WIRE_HZ / speed):
                 await self._collect(turn, manual)
         except TimeoutError as error:
             raise RealtimeError(f"expected an answer within {timeout_s:g} s, got none", "timeout") from error
@@ -301,7 +321,7 @@ class RealtimeClient:
                     heard = True
                 case "response.done" if turn.created_s is not None:  # else it is the end of the answer before
                     turn.status = event["response"]["status"]
-                    if turn.status == "cancelled" and not manual:  # the person had not finished
+                    if not manual and (turn.status == "cancelled" or turn.began_early):  # the person had not finished
                         turn.premature += 1
                         turn.status, turn.answered, turn.created_s = "", "", None
                         turn.first_delta_s, turn.arrivals = None, []

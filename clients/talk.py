@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import base64
+import contextlib
 import queue
 import sys
 from pathlib import Path
@@ -68,6 +69,9 @@ async def _ask_files(options: argparse.Namespace) -> int:
         for path, question in questions:
             turn = await client.ask(question, manual=turns == "manual")
             _print(turn)
+            if turn.status != "completed":
+                reasons = "; ".join(error.get("message", "") for error in turn.errors)
+                raise RealtimeError(f"expected an answer to {path}, got one that is {turn.status}: {reasons}")
             if options.out is not None:
                 sound.write(options.out / f"{path.stem}.wav" if len(options.file) > 1 else options.out, turn.pcm)
     return 0
@@ -99,8 +103,9 @@ async def _microphone(options: argparse.Namespace) -> int:
         loop.call_soon_threadsafe(recorded.put_nowait, bytes(data))
 
     def on_output(out: Any, frames: int, _time: Any, _status: Any) -> None:
-        while len(playing) < 2 * frames and not to_play.empty():
-            playing.extend(to_play.get())
+        with contextlib.suppress(queue.Empty):
+            while len(playing) < 2 * frames:
+                playing.extend(to_play.get_nowait())
         piece = bytes(playing[: 2 * frames])
         del playing[: len(piece)]
         played[0] += len(piece)
@@ -130,8 +135,9 @@ async def _microphone(options: argparse.Namespace) -> int:
                                 item_id, played[0] = event["item_id"], 0
                             to_play.put(base64.b64decode(event["delta"]))
                         case "input_audio_buffer.speech_started" if item_id and (len(playing) or not to_play.empty()):
-                            while not to_play.empty():
-                                to_play.get()
+                            with contextlib.suppress(queue.Empty):
+                                while True:
+                                    to_play.get_nowait()
                             playing.clear()
                             await client.truncate(item_id, played[0] * 1000 // (2 * WIRE_HZ))
                         case "conversation.item.input_audio_transcription.completed":

@@ -40,7 +40,10 @@ def main(argv: list[str] | None = None) -> int:
         subparsers.add_parser(name, help=text, add_help=False)
     options, _ = parser.parse_known_args(arguments[:1] or ["--help"])
     run: Callable[[list[str]], int] = importlib.import_module(commands[options.command][0]).main
-    return run(arguments[1:])
+    try:
+        return run(arguments[1:])
+    except KeyboardInterrupt:
+        return 130  # as a shell says of a command that was interrupted
 
 
 if __name__ == "__main__":

@@ -192,6 +192,19 @@ def test_an_answer_in_a_pause_of_a_question_is_premature_and_not_the_answer() ->
     assert len(turn.pcm) == 2 * 4800
 
 
+def test_an_answer_said_before_the_end_of_the_last_question_is_none() -> None:
+    talk = Talk([Question(0, TONE)], 100.0)
+    for item, at_s in (("a", 100.4), ("b", 101.4)):
+        assert not talk.complete
+        _heard(talk, item, 400, at_s)
+        _created(talk, item, at_s)
+        _says(talk, item, at_s + 0.1)
+        _done(talk, item, "completed", at_s + 0.2)
+    assert talk.complete
+    assert talk.turns[0].premature == 1
+    assert talk.turns[0].ttfa_from_speech_ms == pytest.approx(500)
+
+
 def test_a_response_that_fails_is_timed_from_its_commit() -> None:
     talk = Talk([Question(0, TONE)], 100.0)
     talk.committed(0, 101.0)

@@ -98,3 +98,11 @@ def test_without_a_key_the_server_listens_on_loopback_only() -> None:
     )
     assert done.returncode == 2
     assert "--api-key" in done.stderr
+
+
+def test_an_address_of_another_kind_is_refused_with_the_kind_that_was_expected(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    question = str(sound.questions()[0])
+    assert talk.main(["--url", "http://127.0.0.1:1/v1/realtime", "--file", question]) == 1
+    assert "ws:// or wss://" in capsys.readouterr().err

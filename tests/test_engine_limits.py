@@ -168,6 +168,55 @@ def test_a_conversation_that_must_not_forget_fails_its_answer(engine: SpeechEngi
     assert _answers(engine, "b")
 
 
+def test_an_answer_up_to_the_end_of_the_context_harms_nobody(engine: SpeechEngine) -> None:
+    engine.receive(SetTruncation("a", None, None))
+    while len(_tokens(engine)) < _MOST - 20:
+        engine.receive(AddText("a", "q", "user", "hello there"))
+    engine.receive(Respond("a", "r", "x"))
+    events = _run_worker(engine)
+    assert [e.status for e in events if isinstance(e, ResponseDone)] == ["incomplete"]
+    assert _failures(events) == []
+    assert len(_tokens(engine)) == CONFIG.length - CONFIG.prefill_tokens
+    assert _tokens(engine)[-1] == engine.model.layout.control("<end>")
+    assert _answers(engine, "b")
+
+
+def test_a_turn_that_fits_is_heard_where_nothing_is_forgotten(engine: SpeechEngine) -> None:
+    engine.receive(SetTruncation("a", None, None))
+    for _ in range(20):
+        engine.receive(Hear("a", _noise(0.04 * (_MOST - 40) / 20)))
+        events = _run(engine)
+    engine.receive(CommitTurn("a", "q"))
+    events += _run(engine)
+    assert _failures(events) == []
+    assert [i.item_id for i in _items(engine)] == ["q"]
+
+
+def test_a_limit_is_one_of_items_alone(engine: SpeechEngine) -> None:
+    engine.receive(SetInstructions("a", "be brief and clear " * 20))
+    engine.receive(SetTruncation("a", 0.8, 60))
+    for number in range(40):
+        engine.receive(AddText("a", f"q{number}", "user", "hello there"))
+    engine.step()
+    assert 30 < sum(len(i.tokens) for i in _items(engine)) <= 60
+
+
+def test_an_answer_leaves_room_for_the_instructions_it_does_without(tiny: SpeechModel) -> None:
+    engine = SpeechEngine(tiny, CONFIG)
+    engine.receive(OpenSession("a"))
+    long = "hello"
+    while len(engine.model.text.encode(long)) < _MOST // 2 - 20:
+        long += " there"
+    engine.receive(SetInstructions("a", long))
+    engine.receive(AddText("a", "q", "user", "hello"))
+    engine.limit = CONFIG.length
+    engine.receive(Respond("a", "r", "x", instructions="be brief"))
+    events = _run_worker(engine)
+    assert [e.status for e in events if isinstance(e, ResponseDone)] == ["incomplete"]
+    assert _failures(events) == []
+    assert engine.model.text.encode(long) == _tokens(engine)[1 : 1 + len(engine.model.text.encode(long))]
+
+
 def test_tools_that_are_too_much_together_fail_their_answer_alone(engine: SpeechEngine) -> None:
     words = [f"word {number}" for number in range(3000)]
     schema = json.dumps({"type": "object", "properties": {"word": {"enum": words}}, "required": ["word"]})

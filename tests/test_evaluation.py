@@ -134,3 +134,8 @@ def test_a_turn_ends_after_its_question_or_in_a_long_pause(pause_s: float, monke
     decision = turn_taking.decide(engine, VoiceActivityNetwork(), "s", said)
     assert decision.cut_off == (pause_s > 0)
     assert 190 <= decision.delay_ms <= 290  # the shortest pause that may end a turn, and what it takes to notice
+
+
+def test_a_condition_by_itself_has_no_worst_skill() -> None:
+    [target] = [t for t in TARGETS if t.key == "worst_skill"]
+    assert target.find({"by_skill": {}}) is None

@@ -416,3 +416,49 @@ def test_a_recording_sent_at_once_is_heard_in_pieces(engine: SpeechEngine) -> No
     assert 0 < heard < 100
     _run(engine)
     assert engine._sessions["a"].ear.frames == 100
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 8])
+def test_what_comes_behind_a_request_for_an_answer_comes_behind_the_answer(engine: SpeechEngine, steps: int) -> None:
+    engine.receive(Hear("a", _noise(500)))
+    engine.receive(CommitTurn("a", "q1"))
+    engine.receive(Respond("a", "r1", "x1", max_tokens=30))
+    _steps(engine, steps)
+    engine.receive(AddText("a", "t", "user", "hello"))
+    engine.receive(Hear("a", _noise(500, 2)))
+    engine.receive(CommitTurn("a", "q2"))
+    engine.receive(Respond("a", "r2", "x2", max_tokens=30))
+    _run(engine)
+    assert [i.item_id for i in _items(engine)] == ["q1", "x1", "t", "q2", "x2"]
+    assert _tokens(engine) == [t for i in _items(engine) for t in i.tokens]
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_provisional_end_behind_another_turn_is_confirmed_or_taken_back(engine: SpeechEngine, goes_on: bool) -> None:
+    engine.receive(OpenSession("b"))
+    for session in "ab":
+        engine.receive(Hear(session, _noise(500)))
+        engine.receive(CommitTurn(session, "q1"))
+        engine.receive(Respond(session, "r1", "x1", max_tokens=30))
+        engine.receive(Hear(session, _noise(500, 2)))
+    engine.receive(CommitTurn("a", "q2", guess=1))
+    engine.receive(Respond("a", "r2", "x2", max_tokens=30))
+    if goes_on:
+        engine.receive(ResumeTurn("a"))
+        for session in "ab":
+            engine.receive(Hear(session, _noise(500, 3)))
+        engine.receive(CommitTurn("a", "q2"))
+        engine.receive(Respond("a", "r3", "x2", max_tokens=30))
+    else:
+        engine.receive(ConfirmTurn("a"))
+    engine.receive(CommitTurn("b", "q2"))
+    engine.receive(Respond("b", "r2", "x2", max_tokens=30))
+    _run(engine)
+    for session in "ab":
+        engine.receive(Hear(session, _noise(300, 4)))
+        engine.receive(CommitTurn(session, "q3"))
+    _run(engine)
+    assert [i.item_id for i in _items(engine)] == ["q1", "x1", "q2", "x2", "q3"]
+    assert len(_items(engine, "a")[-1].tokens) > 300 // 40  # what was said then was not kept for a turn that is over
+    if goes_on:  # a confirmed provisional end has some more silence in it
+        assert _tokens(engine, "a") == _tokens(engine, "b")

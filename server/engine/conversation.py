@@ -45,7 +45,7 @@ class Conversation:
 
     def set_instructions(self, text: str) -> None:
         """Raises `SequenceTooLong`, and changes nothing, where they would leave too little room for a conversation."""
-        system = [self.control("<system>"), *self._text.encode(text), self.control("<end>")] if text else []
+        system = self._system_tokens(text)
         if len(system) > self._longest // 2:
             raise SequenceTooLong(
                 f"expected instructions and tools of at most {self._longest // 2} tokens, got {len(system)}"
@@ -57,6 +57,9 @@ class Conversation:
             self._system = before
             self.align()
             raise
+
+    def _system_tokens(self, text: str) -> list[int]:
+        return [self.control("<system>"), *self._text.encode(text), self.control("<end>")] if text else []
 
     def set_truncation(self, retained: float | None, limit: int | None) -> None:
         """See `SetTruncation`."""
@@ -112,21 +115,22 @@ class Conversation:
 
     def hear(self, turn: Item, codes: list[int]) -> None:
         """More of a turn that is being heard. Raises `SequenceTooLong`, and adds nothing."""
-        self._check_room(len(turn.tokens) + len(codes))
+        self._check_room(len(turn.tokens) + len(codes), turn)
         self.extend(turn, codes)
 
     def end(self, item: Item) -> None:
         """Close an item with `<end>`; where there is no more room, in place of its last token."""
         if item.tokens[-1] == self.control("<end>"):
             return
-        if len(self._system) + len(item.tokens) >= self._full:
-            item.tokens.pop()
+        others = sum(len(i.tokens) for i in self.items if i is not item) if self._retained is None else 0
+        del item.tokens[max(1, self._full - 1 - len(self._system) - others) :]
         self.extend(item, [self.control("<end>")])
 
-    def _check_room(self, tokens: int) -> None:
+    def _check_room(self, tokens: int, growing: Item | None = None) -> None:
+        """For an item of so many tokens, new or the one that is growing."""
         room = self._longest - len(self._system)
         if self._retained is None:  # nothing makes room: up to there an answer fails, and what is said is kept
-            room = self._full - _MARGIN - len(self._system) - sum(len(item.tokens) for item in self.items)
+            room = self._full - _MARGIN - len(self._system) - sum(len(i.tokens) for i in self.items if i is not growing)
         if tokens > room:
             raise SequenceTooLong(f"expected an item of at most {room} tokens, got {tokens}")
 
@@ -157,8 +161,9 @@ class Conversation:
         Where they are too many, old items are forgotten, but for the newest `keep`. Raises `SequenceTooLong`.
         """
         wanted = [*self._system, *(token for item in self.items for token in item.tokens)]
-        if self._retained is not None and len(wanted) > self._limit:
-            self._forget(int(self._limit * self._retained), keep)
+        limit = min(self._limit, self._longest - len(self._system))
+        if self._retained is not None and len(wanted) - len(self._system) > limit:
+            self._forget(int(limit * self._retained), keep)
             wanted = [*self._system, *(token for item in self.items for token in item.tokens)]
         have = self.sequence.tokens
         common = min(len(have), len(wanted))
@@ -170,8 +175,8 @@ class Conversation:
             self._engine.append(self.sequence, wanted[common:])
 
     def _forget(self, limit: int, keep: int) -> None:
-        """Drop the oldest items until at most `limit` tokens are left; the newest `keep` always stay."""
-        size = len(self._system) + sum(len(i.tokens) for i in self.items)
+        """Drop the oldest items until at most `limit` tokens of items are left; the newest `keep` always stay."""
+        size = sum(len(i.tokens) for i in self.items)
         while size > limit and len(self.items) > keep:
             size -= len(self.items.pop(0).tokens)
 
@@ -189,6 +194,17 @@ class Conversation:
                 f"expected a conversation of at most {self._limit} tokens, got {len(self.sequence.tokens)}, "
                 "and truncation is disabled"
             )
+
+    def room_beside(self, instructions: str) -> int:
+        """How much longer the newest item may become if these instructions are to have their place afterwards.
+
+        Raises `SequenceTooLong` where it may not.
+        """
+        kept = self.items if self._retained is None else self.items[-1:]
+        room = self._full - 1 - len(self._system_tokens(instructions)) - sum(len(i.tokens) for i in kept)
+        if room < 1:
+            raise SequenceTooLong(f"expected room for an answer beside the session's instructions, {-room} tokens lack")
+        return room
 
     def close(self) -> None:
         self._engine.close(self.sequence)

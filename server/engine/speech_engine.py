@@ -94,7 +94,7 @@ class Session:
     pause: Pause | None = None
     """The newest turn was committed provisionally."""
     later: list[Command] = field(default_factory=list)
-    """What came about the turn after, while a commit has not been carried out yet."""
+    """What came behind a turn that is not committed yet, or behind an answer that has not begun yet."""
     committed_s: float | None = None
     """When the turn was committed whose transcript is still to come."""
     transcribing: Item | None = None
@@ -103,7 +103,7 @@ class Session:
     transcript_sent: str = ""
     asked: list[tuple[Respond, float]] = field(default_factory=list)
     beside: list[Respond] = field(default_factory=list)
-    """Answers beside the conversation that wait until its newest turn is written down."""
+    """Answers beside the conversation that wait until its newest turn is written down, and it is edited."""
     answer: Answer | None = None
     voice: Voice | None = None
     edits: list[Command] = field(default_factory=list)
@@ -130,6 +130,11 @@ class Session:
                 dry_at_s = self.answer.asked_at_s + within_s + read_s
             moments.append(dry_at_s)
         return min(moments, default=math.inf)
+
+    @property
+    def ends_a_turn(self) -> bool:
+        """Whether the turn being heard has been committed, and is not so in the conversation yet."""
+        return self.commit_as is not None or any(isinstance(command, CommitTurn) for command in self.later)
 
     @property
     def generating(self) -> bool:
@@ -189,14 +194,20 @@ class SpeechEngine:
         match command:
             case Hear(pcm=pcm) if session.pause is not None:
                 session.pause.later += pcm
+            case ConfirmTurn() | ResumeTurn() if session.pause is None and session.later:
+                session.later.append(command)  # about a provisional end that waits there
             case ConfirmTurn():
                 session.pause = None
             case ResumeTurn() if session.pause is not None:
                 self._resume(session, session.pause)
-            case Hear() | CommitTurn() | DropTurn() if session.commit_as is not None:
+            case Hear() | DropTurn() if session.ends_a_turn:
                 session.later.append(command)
-            case AddText() | DeleteItem() | TruncateItem() if session.commit_as is not None:
-                session.later.append(command)  # behind that turn
+            case CommitTurn() | TruncateItem() | DeleteItem() | AddText() | SetInstructions() | SetTruncation() if (
+                session.commit_as is not None or session.asked or session.later
+            ):
+                session.later.append(command)
+            case Respond(context=None) if session.later:
+                session.later.append(command)
             case Hear(pcm=pcm):
                 session.ear.add(pcm, self.clock())
             case CommitTurn(item_id=item_id, guess=guess):
@@ -237,8 +248,11 @@ class SpeechEngine:
         session.turn = None
 
     def _detach_all(self, session: Session) -> None:
-        """Begin the answers beside the conversation, unless its newest turn is still being written down."""
-        while session.beside and session.commit_as is None and session.transcribing is None:
+        """Begin the answers beside the conversation, once it is what it was to be when they were asked for."""
+        self._edit(session)
+        waits = session.commit_as is not None or session.transcribing is not None
+        ready = not (waits or session.edits or session.later)
+        while session.beside and ready:
             self._detach(session, session.beside.pop(0))
 
     def _detach(self, session: Session, request: Respond) -> None:
@@ -289,6 +303,7 @@ class SpeechEngine:
     def _cancel(self, session: Session, response_id: str) -> None:
         session.asked = [(r, t) for r, t in session.asked if r.response_id != response_id]
         session.beside = [r for r in session.beside if r.response_id != response_id]
+        session.later = [c for c in session.later if not (isinstance(c, Respond) and c.response_id == response_id)]
         if session.detached and not session.asked and session.answer is None:
             self._leave(session, response_id)
         answer = session.answer
@@ -296,31 +311,39 @@ class SpeechEngine:
             self._finish(session, "cancelled")
         elif not session.detached:
             self._prefill(session)
+        self._go_on(session)
+
+    def _go_on(self, session: Session) -> None:
+        """What has waited: each is carried out, or waits again."""
+        later, session.later = session.later, []
+        for command in later:
+            self.receive(command)
+        if not session.detached:
+            self._detach_all(session)
 
     def _resume(self, session: Session, pause: Pause) -> None:
         """The turn goes on: its end, and the answer begun since, never were."""
         conversation = session.conversation
         session.pause, session.asked = None, []
-        self.tokens.stop(conversation.sequence)
-        session.answer = session.voice = None
+        if session.commit_as is None:  # else what is being generated came before
+            self.tokens.stop(conversation.sequence)
+            session.answer = session.voice = session.transcribing = None
         turn = session.turn or next((item for item in conversation.items if item.item_id == pause.item_id), None)
         # What came meanwhile stays, before the turn, which is not over.
         conversation.items = [item for item in conversation.items if item is not pause.answer and item is not turn]
         session.turn = turn
-        session.transcribing = session.commit_as = session.committed_s = None
+        session.commit_as = session.committed_s = None
         have = len(turn.tokens) if turn else 1
         del session.waiting_codes[max(0, pause.tokens - have) :]
         if turn is not None:
             turn.item_id = _OPEN_TURN
             del turn.tokens[pause.tokens :]
             conversation.items.append(turn)
-        conversation.align()
-        self._detach_all(session)
-        later, session.later = session.later, []
-        for command in later:
-            self.receive(command)
+        if not session.generating:
+            conversation.align()
         session.ear = pause.ear
         session.ear.add(bytes(pause.later), self.clock())
+        self._go_on(session)
 
     def reset(self, reason: str) -> list[Event]:
         """Forget every session, whatever state it is in; returns what they must be told."""
@@ -368,6 +391,7 @@ class SpeechEngine:
                 self._commit(session)
             if self._can_begin(session):
                 self._begin(session)
+                self._go_on(session)
         self._think(served)
         self._say(served)
         events, self._events = self._events, []
@@ -418,13 +442,10 @@ class SpeechEngine:
         session.turn, session.commit_as = None, None
         if turn is None or item_id is None:
             session.committed_s = None
-            self._detach_all(session)
         else:
             turn.item_id = item_id
             self._begin_transcript(session, turn)
-        later, session.later = session.later, []
-        for command in later:
-            self.receive(command)
+        self._go_on(session)
 
     def _begin_transcript(self, session: Session, turn: Item) -> None:
         conversation = session.conversation
@@ -458,6 +479,8 @@ class SpeechEngine:
                 conversation.set_instructions(request.instructions)
             item = conversation.open_item(request.item_id, *opening, keep=2)
             conversation.check_length()
+            if request.instructions is not None:  # they hold for this answer only
+                limit = min(limit, conversation.room_beside(session.instructions))
         except AntiphonError as error:
             self._fail(session, request, error)
             return
@@ -621,7 +644,7 @@ class SpeechEngine:
         self.tokens.stop(conversation.sequence)
         session.answer, session.voice = None, None
         conversation.end(answer.item)
-        if answer.request.instructions is not None:  # they held for this answer only
+        if answer.request.instructions is not None:
             conversation.set_instructions(session.instructions)
         answer.timings_ms["done"] = 1000 * (self.clock() - answer.asked_at_s)
         text, audio = conversation.count(answer.item.tokens[answer.opening_tokens :])
@@ -632,5 +655,6 @@ class SpeechEngine:
         if session.detached:
             self._leave(session, answer.request.response_id)
             return
+        self._detach_all(session)
         if session.commit_as is None:
             self._prefill(session)
