@@ -54,7 +54,8 @@ class TextTokenizer:
         return int(first)
 
     def encode(self, text: str) -> list[int]:
-        """Piece ids; control tokens written out in the text are only text."""
+        """Piece ids; control tokens written out in the text are only text. Half a character is `?`."""
+        text = text.encode("utf-8", "replace").decode()
         return self._tokenizer.encode(text.replace("<", "‹")).ids if "<" in text else self._tokenizer.encode(text).ids
 
     def decode(self, ids: list[int]) -> str:

@@ -59,7 +59,15 @@ LIMITS = Limits()
 
 def api_keys(given: list[str]) -> tuple[str, ...]:
     """The keys of a command line, or else those of `$ANTIPHON_API_KEYS`, comma-separated."""
-    return tuple(given) or tuple(key for key in os.environ.get("ANTIPHON_API_KEYS", "").split(",") if key)
+    keys = given or os.environ.get("ANTIPHON_API_KEYS", "").split(",")
+    return tuple(key.strip() for key in keys if key.strip())
+
+
+def api_key(text: str) -> str:
+    """A key of a command line: an empty one, as of a variable that is not set, would let everybody in."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a key, got an empty one")
+    return text
 
 
 def further_setting(text: str) -> tuple[str, Any]:

@@ -5,7 +5,7 @@ import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
-from server.config import LOOPBACK_HOSTS, ServerConfig, api_keys, further_setting
+from server.config import LOOPBACK_HOSTS, ServerConfig, api_key, api_keys, further_setting
 from server.engine.engine_config import KINDS
 from server.errors import VllmMissing
 
@@ -64,6 +64,7 @@ def _parser(defaults: ServerConfig) -> argparse.ArgumentParser:
     parser.add_argument(
         "--api-key",
         action="append",
+        type=api_key,
         default=[],
         help="key that clients must show; repeatable (default: $ANTIPHON_API_KEYS, comma-separated)",
     )

@@ -317,15 +317,15 @@ class Session:
     def _commit_by_client(self) -> None:
         if not self._input.detects:
             self._hear(self._input.end_of_input())
-        if not self._input.turn and self._input.recent:  # turn detection has heard nothing; the client knows better
-            self._command(Hear(self.id, self._input.take_recent()))
-        length_ms = len(self._input.turn) / BYTES_PER_MS
+        length_ms = len(self._input.turn or self._input.recent) / BYTES_PER_MS
         if length_ms < LIMITS.commit_ms:
             raise ClientError(
                 f"Error committing input audio buffer: buffer too small. Expected at least {LIMITS.commit_ms}ms "
                 f"of audio, but buffer only has {length_ms:.2f}ms of audio.",
                 "input_audio_buffer_commit_empty",
             )
+        if not self._input.turn:  # turn detection has heard nothing; the client knows better
+            self._command(Hear(self.id, self._input.take_recent()))
         self._input.stop()
         self._commit(self._turn_item_id or new_id("item"))
 

@@ -690,3 +690,12 @@ def test_an_audio_item_is_as_long_as_a_turn_may_be(driver: Driver) -> None:
         part = {"type": "input_audio", "audio": base64.b64encode(bytes(48 * ms)).decode()}
         item = {"type": "message", "role": "user", "content": [part]}
         assert driver.send("conversation.item.create", item=item)[0] == wanted
+
+
+def test_a_commit_that_is_refused_leaves_the_buffer_as_it_was(driver: Driver) -> None:
+    driver.append(64)
+    driver.send("input_audio_buffer.commit")
+    assert driver.event("error")["error"]["code"] == "input_audio_buffer_commit_empty"
+    assert not any(isinstance(command, Hear) for command in driver.commands)
+    driver.append(640)
+    assert "input_audio_buffer.committed" in driver.send("input_audio_buffer.commit")

@@ -65,3 +65,7 @@ def test_interleaving_keeps_all_text_and_all_speech_in_order() -> None:
     assert [t - layout.spoken_start for t in tokens if layout.is_spoken(t)] == list(range(40))
     assert tokens[-1] == layout.control("<end>")
     assert interleave(layout, list(range(30)), [1, 2]) is None
+
+
+def test_half_a_character_does_not_stop_an_engine(tiny: SpeechModel) -> None:
+    assert tiny.text.decode(tiny.text.encode("a \ud800 b")).strip() == "a ? b"

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from server.config import LOOPBACK_HOSTS, ServerConfig, api_keys, further_setting
+from server.config import LOOPBACK_HOSTS, ServerConfig, api_key, api_keys, further_setting
 from server.deploy.ray_config import RayConfig
 
 NAME = "antiphon"
@@ -35,7 +35,11 @@ def main(argv: list[str]) -> int:
             text = f"{field.description} (default: {field.default})".replace("%", "%%")
             parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.rpartition("_")[2].upper(), help=text)
     parser.add_argument(
-        "--api-key", action="append", default=[], help="key that clients must show; repeatable (or $ANTIPHON_API_KEYS)"
+        "--api-key",
+        action="append",
+        type=api_key,
+        default=[],
+        help="key that clients must show; repeatable (or $ANTIPHON_API_KEYS)",
     )
     for name in ("server", "engine"):
         text = f"{RayConfig.model_fields[name].description}; repeatable"
