@@ -62,6 +62,7 @@ def test_constants_are_those_of_model_and_engine() -> None:
     assert simulation.HEARD_WITHIN_MS == 1000 * speech_engine._HEARD_WITHIN_S
     assert simulation.TOGETHER_MS == 1000 * speech_engine._TOGETHER_S
     assert simulation.ANSWERED_WITHIN_MS == 1000 * speech_engine._ANSWERED_WITHIN_S
+    assert simulation.HEARD_FRAMES == speech_engine._HEARD_FRAMES
 
 
 def test_it_takes_as_many_steps_as_the_engine_to_the_first_audio_and_to_the_end() -> None:
@@ -69,6 +70,8 @@ def test_it_takes_as_many_steps_as_the_engine_to_the_first_audio_and_to_the_end(
     engine = SpeechEngine(model, EngineConfig(slots=1, length=1024, answer_tokens=60), clock=lambda: 0.0)
     engine.receive(OpenSession("s"))
     engine.receive(Hear("s", bytes(2 * 16_000)))
+    while engine.has_work:  # as it comes, and not all at the end
+        engine.step()
     engine.receive(CommitTurn("s", "heard"))
     engine.receive(Respond("s", "r", "said"))
     steps, first, transcript, done = 0, 0, None, None

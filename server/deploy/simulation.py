@@ -28,6 +28,7 @@ DELAY_TOKENS = 5
 LOOKAHEAD_TOKENS, SYNTHESIS_MS = 3, 20
 FIRST_CODES, NEXT_CODES, AHEAD_MS = 4, 4, 250.0
 HEARD_WITHIN_MS, ANSWERED_WITHIN_MS, TOGETHER_MS = 300.0, 120.0, 35.0
+HEARD_FRAMES = 25
 ANSWER_MS = 3000.0  # what people allow for an answer, as in `bench load`
 CHUNK_MS = 20  # what a client sends at once
 _CHUNKS_PER_FRAME = FRAME_MS // CHUNK_MS
@@ -436,8 +437,10 @@ class Replica:
         self._spend("say", rows, codes, self._times.say_ms(rows, codes))
 
     def _hear(self, served: Sequence[Person]) -> None:
-        while listening := [person for person in served if person.frames]:
-            frames = min(person.frames for person in listening)
+        left = HEARD_FRAMES
+        while left and (listening := [person for person in served if person.frames]):
+            frames = min(left, *(person.frames for person in listening))
+            left -= frames
             self._hears(len(listening), frames)
             for person in listening:
                 person.chunks -= frames * _CHUNKS_PER_FRAME
@@ -468,12 +471,13 @@ class Replica:
     def _think(self, served: Sequence[Person]) -> None:
         ready = [s for s in served if s.pending]
         deciding = [s for s in ready if s.generating and s.pending == 1]
-        reading = [s for s in ready if not (s.generating and s.pending == 1)]
+        single = [s for s in ready if not s.generating and s.pending == 1]
         if deciding:
             self._decides([s.number for s in deciding], max(s.held for s in deciding))
-        if reading:
-            width = max(min(s.pending, self._piece) for s in reading)
-            self._reads([s.number for s in reading], width, max(s.held - s.pending for s in reading))
+        for reading in (single, [s for s in ready if s.pending > 1]):
+            if reading:
+                width = max(min(s.pending, self._piece) for s in reading)
+                self._reads([s.number for s in reading], width, max(s.held - s.pending for s in reading))
         for person in ready:
             person.pending -= min(person.pending, self._piece)
             if not person.pending and person.generating:

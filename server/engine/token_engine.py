@@ -38,10 +38,12 @@ class TorchTokenEngine(Sequences):
     def step(self, served: Iterable[TokenSequence] | None = None) -> list[Sampled | TurnOpinion]:
         """One round for some sequences or for all: who generates gets one token, who has more to read reads a piece."""
         ready = [s for s in (self._open if served is None else served) if s.pending]
-        # Rows of one step are padded to the longest: single tokens, which are nearly all, go without the pieces.
-        single, pieces = ([s for s in ready if (s.pending == 1) == one] for one in (True, False))
+        deciding = [s for s in ready if s.rule is not None and s.pending == 1]
+        # Rows of one batch are padded to the longest: who has one token to read does not wait for a whole piece.
+        single = [s for s in ready if s.rule is None and s.pending == 1]
+        pieces = [s for s in ready if s.pending > 1]
         outputs: list[Sampled | TurnOpinion] = []
-        for rows in (single, pieces):
+        for rows in (deciding, single, pieces):
             if rows:
                 outputs += self._advance(rows)
         return outputs
