@@ -1,6 +1,7 @@
 """Texts: any text encodes, dialogues of the two splits share nothing, answers count as right."""
 
 import random
+import re
 
 import pytest
 
@@ -25,6 +26,16 @@ def _questions(split: str) -> set[str]:
 
 def test_no_question_of_the_evaluation_is_in_training() -> None:
     assert not _questions(TRAIN) & _questions(HELDOUT)
+
+
+@pytest.mark.parametrize("skill", ["sums", "products", "larger sums", "larger products"])
+def test_no_sum_of_the_evaluation_is_in_training_the_other_way_round(skill: str) -> None:
+    def pairs(split: str) -> set[frozenset[str]]:
+        rng = random.Random(split)
+        answers = (normalise(dialogues.draw(rng, split, skill).turns[0].answer) for _ in range(1500))
+        return {frozenset(re.split(" plus | times ", answer.partition(" is ")[0])) for answer in answers}
+
+    assert not pairs(TRAIN) & pairs(HELDOUT)
 
 
 def test_a_varied_question_is_never_worded_as_one_of_the_evaluation() -> None:

@@ -217,7 +217,7 @@ def _fit(folder: Path, net: nn.Linear, rows: list[torch.Tensor]) -> None:
     run = Run(folder, net, 5, 0.1, {}, warmup=1)
     for _ in run.steps():
         loss = net(rows[rank()]).square().mean()
-        run.update(loss, {"loss": loss.item()})
+        run.update(loss, {"loss": loss})
 
 
 def test_processes_that_train_together_learn_what_one_learns_from_all(tmp_path: Path) -> None:

@@ -18,23 +18,23 @@ def speed(pcm: Tensor, rng: random.Random) -> Tensor:
 
 
 def noise(pcm: Tensor, rng: random.Random) -> Tensor:
-    """Level changes, coloured noise or other people's talk at 6 to 40 dB, and now and then clipping."""
+    """Level changes, coloured noise at 3 to 40 dB or other people's talk at 9 to 40, and now and then clipping."""
     batch, samples = pcm.shape
     gain = 10 ** (torch.empty(batch, 1).uniform_(-15, 3) / 20)
     pcm = pcm * gain
     kind = rng.random()
-    if kind < 0.4:
+    if kind < 0.6:
         rows = torch.randn(batch, samples)
-        if kind < 0.25:  # coloured, from rumble to hiss: a power law, which needs no recursive filter
+        if kind < 0.38:  # coloured, from rumble to hiss: a power law, which needs no recursive filter
             frequency = torch.linspace(1 / samples, 1, samples // 2 + 1)
             rows = torch.fft.irfft(
                 torch.fft.rfft(rows) * frequency ** -torch.empty(batch, 1).uniform_(-0.5, 1.2), samples
             )
-        if kind > 0.34:  # babble: the other rows of the batch, mixed
+        if kind > 0.5:  # babble: the other rows of the batch, mixed
             rows = torch.roll(pcm, 1, 0) + torch.roll(pcm, 2, 0) + 0.5 * torch.roll(pcm, 3, 0)
             rows = torch.roll(rows, samples // 3, 1)
         level = pcm.square().mean(1, keepdim=True).sqrt()
-        snr_db = torch.empty(batch, 1).uniform_(6 if kind <= 0.34 else 12, 40)
+        snr_db = torch.empty(batch, 1).uniform_(3 if kind <= 0.5 else 9, 40)
         pcm = pcm + rows * level / rows.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6) / 10 ** (snr_db / 20)
     if rng.random() < 0.05:
         pcm = (pcm * 4).clamp(-0.5, 0.5) / 2
@@ -49,8 +49,8 @@ def noise(pcm: Tensor, rng: random.Random) -> Tensor:
 def spectrum(mel: Tensor, rng: random.Random) -> Tensor:
     """Log-mel [B, 80, T] as another throat and another line would have made it."""
     batch, bands, frames = mel.shape
-    # Vocal-tract length perturbation (Jaitly & Hinton 2013): stretch the frequency axis by up to 10 %.
-    warp = torch.empty(batch, 1).uniform_(0.91, 1.1)
+    # Vocal-tract length perturbation (Jaitly & Hinton 2013): stretch the frequency axis by up to 15 %.
+    warp = torch.empty(batch, 1).uniform_(0.87, 1.15)
     position = (torch.arange(bands).unsqueeze(0) * warp).clamp(0, bands - 1)  # [B, 80]
     low = position.floor().long()
     high = (low + 1).clamp(max=bands - 1)

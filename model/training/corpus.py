@@ -179,10 +179,10 @@ def make(folder: Path, lines: list[Line], processes: int) -> None:
 
 def padded(recordings: list[np.ndarray], samples: int, lead: int = 0) -> torch.Tensor:
     """int16 recordings as rows of [B, samples] in [-1, 1], silence before (`lead` samples) and behind."""
-    wave = torch.zeros(len(recordings), samples)
+    wave = np.zeros((len(recordings), samples), np.int16)
     for row, pcm in enumerate(recordings):
-        wave[row, lead : lead + len(pcm)] = torch.from_numpy(pcm.astype(np.float32)) / 32768
-    return wave
+        wave[row, lead : lead + len(pcm)] = pcm
+    return torch.from_numpy(wave).to(torch.get_default_device()).float() / 32768
 
 
 def load_shard(index: Path) -> Iterator[tuple[Recording, np.ndarray]]:

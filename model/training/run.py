@@ -10,18 +10,47 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
 from torch.multiprocessing.spawn import spawn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
+
+_Batch = TypeVar("_Batch")
+
+
+def on_gpu() -> bool:
+    """Whether training runs on a GPU: where torch's default device is one."""
+    return torch.get_default_device().type == "cuda"
 
 
 def mixed_precision() -> torch.autocast:
     """Matrix products in bfloat16 where the processor has instructions for it: twice as fast there."""
+    if on_gpu():
+        return torch.autocast("cuda", torch.bfloat16)
     supported = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     return torch.autocast("cpu", torch.bfloat16, enabled=supported)
+
+
+class _Drawn(IterableDataset[_Batch]):
+    def __init__(self, batches: Callable[[int], Iterator[_Batch]]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[_Batch]:
+        worker = get_worker_info()
+        if worker is None:
+            return self._batches(0)
+        torch.set_num_threads(1)
+        return self._batches(worker.id)
+
+
+def drawn(batches: Callable[[int], Iterator[_Batch]], workers: int) -> Iterator[_Batch]:
+    """The batches that `batches(number of the worker)` gives, put together on the CPU, by `workers` other processes."""
+    ahead = max(2, 16 // workers) if workers else None
+    with torch.device("cpu"):  # also in the processes that are forked here: they cannot use the GPU of their parent
+        return iter(DataLoader(_Drawn(batches), batch_size=None, num_workers=workers, prefetch_factor=ahead))
 
 
 def by_length(lengths: Sequence[float], budget: float) -> list[list[int]]:
@@ -123,7 +152,7 @@ class Run:
         """The step numbers still to do; between two of them the caller calls `update`."""
         name, silent = self.folder.name, rank() > 0
         bar = tqdm(total=self.total, initial=self.step, desc=name, unit="step", mininterval=5, disable=silent)
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, torch.Tensor | float] = {}
         self._counts = 0
         started = time.perf_counter()
         hours_before = self._hours
@@ -132,7 +161,7 @@ class Run:
             bar.update()
             self._hours = hours_before + (time.perf_counter() - started) / 3600
             if rank() == 0 and (self.step % self.log_every == 0 or self.step == self.total):
-                line = {k: round(v / self._counts, 5) for k, v in self._sums.items()}
+                line = {k: round(float(v) / self._counts, 5) for k, v in self._sums.items()}
                 with (self.folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps({"step": self.step, "hours": round(self._hours, 4)} | line) + "\n")
                 bar.set_postfix({k: f"{v:.3f}" for k, v in line.items()})
@@ -142,7 +171,7 @@ class Run:
         bar.close()
         self.save()
 
-    def update(self, loss: torch.Tensor, losses: dict[str, float]) -> None:
+    def update(self, loss: torch.Tensor, losses: dict[str, torch.Tensor]) -> None:
         """One optimiser step; `losses` go into the log."""
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
@@ -157,7 +186,7 @@ class Run:
         self.step += 1
         self._counts += 1
         for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
 
     def _average_gradients(self) -> None:
         """Over the processes; what a batch did not use counts as zero."""

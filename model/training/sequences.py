@@ -78,6 +78,8 @@ Codes = NDArray[np.int64]
 # those at which each has been heard. Codes are int16; as tensors they would cost a file handle each on their way
 # between processes.
 HeardRow = tuple[str, str, np.ndarray, int, list[int]]
+# Text, kind, codes, the sound of each code.
+SpokenRow = tuple[str, str, np.ndarray, np.ndarray]
 _CLEAN_SHARE, _HESITANT_SHARE = 0.35, 0.3
 _HEARD_BATCH = 25
 _LEVELS, _DIGITS = AudioTokenizerConfig().levels[0], len(AudioTokenizerConfig().levels)
@@ -157,7 +159,7 @@ def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
         if not clean:  # another throat, so that the Transformer knows what codes of strangers are like
             mel = augment.spectrum(mel, rng)
         latents, _ = tokenizer.quantise(mel, tokenizer.encoder.initial_state(len(wave)))
-        codes = tokenizer.fsq.codes(latents).to(torch.int16).numpy()
+        codes = tokenizer.fsq.codes(latents).to(torch.int16).cpu().numpy()
         for row, ((recording, pcm), tail) in enumerate(zip(batch, tails, strict=True)):
             end = (lead + len(pcm)) * scale
             length = int((end + tail) / TOKEN_SAMPLES) + DELAY_TOKENS
@@ -186,7 +188,7 @@ def encode_heard(data: Path, recogniser: Recogniser, copies: int, processes: int
 
 
 @torch.inference_mode()
-def _speak_shard(job: tuple[Path, Recogniser, Recogniser]) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
+def _speak_shard(job: tuple[Path, Recogniser, Recogniser]) -> list[SpokenRow]:
     index, voice, listener = job
     torch.set_num_threads(1)
     recordings, waves = [], []
@@ -279,10 +281,18 @@ class Sequences:
         if data is None:
             return
         heard = torch.load(data / "heard_codes.pt", weights_only=True) if hears else ()
-        for line, kind, tensor, end, borders in heard:
+        spoken = torch.load(data / "spoken_codes.pt", weights_only=True)
+        self.fill(
+            [(line, kind, codes.numpy(), *rest) for line, kind, codes, *rest in heard],
+            [(line, kind, codes.numpy(), sounds.numpy()) for line, kind, codes, sounds in spoken],
+        )
+
+    def fill(self, heard: Iterable[HeardRow], spoken: Iterable[SpokenRow]) -> None:
+        """Take in encoded recordings."""
+        for line, kind, narrow, end, borders in heard:
             if kind == "free" and line not in self.heard:
                 self.free.append(line)
-            codes = tensor.numpy().astype(np.int64)
+            codes = narrow.astype(np.int64)
             self.heard.setdefault(line, []).append((codes, end, borders[1:]))
             for word, before, last in zip(line.split(), borders, borders[1:], strict=False):
                 if 0 < last - before <= _longest(word):
@@ -290,12 +300,12 @@ class Sequences:
             if borders and borders[-1] + 1 < len(codes):
                 last = borders[-1]
                 self._silences.append((codes[: borders[0] + 1], codes[last + 1 :], end - last - 1))
-        if hears:
+        if self.heard:
             self._unheard = [
                 line for line in corpus.free_sentences() if line not in self.heard and self._can_splice(line)
             ]
-        for line, kind, tensor, sounds in torch.load(data / "spoken_codes.pt", weights_only=True):
-            self.spoken[line] = tensor.tolist(), sounds.tolist()
+        for line, kind, codes, sounds in spoken:
+            self.spoken[line] = codes.tolist(), sounds.tolist()
             if kind == "free":
                 self.aloud.append(line)
 
@@ -398,10 +408,10 @@ class Sequences:
         speak = kind == "dialogue"
         new = kind in ("typed", "drill", "spliced", "spliced drill")
         question = varied(turn.question, rng) if new or turn.question not in self.heard else turn.question
-        if kind.startswith("spliced") and self._can_splice(question):
-            self._hear(sequence, question, self._spliced(question, rng), rng)
-        elif not new and question in self.heard:
+        if not new and question in self.heard:
             self._hear(sequence, question, self._recorded(question, rng), rng)
+        elif kind not in ("typed", "drill") and self._can_splice(question):
+            self._hear(sequence, question, self._spliced(question, rng), rng)
         else:
             sequence.given(self._c("<user>"), self._c("<text>"), *self.text.encode(question), self._c("<end>"))
         if turn.call:
@@ -411,7 +421,8 @@ class Sequences:
     def draw(self, rng: random.Random, mix: dict[str, float]) -> Sequence:
         """One sequence; `mix` weighs the kinds.
 
-        `dialogue`: heard and spoken; `written`: heard, answered in text; `typed` and `drill` (arithmetic): text only;
+        `dialogue`: heard (put together from heard words where nobody recorded it) and spoken; `written`: so, too, but
+        answered in text; `typed` and `drill` (arithmetic): text only;
         `spliced`, `spliced drill`, `spliced free` and `salad`: those, any English, and no sense at all, put together
         from heard words; `transcribe` and `aloud`: any English heard, or read aloud.
         """

@@ -57,8 +57,12 @@ def _arithmetic(skill: str, sign: str, draw: Callable[[random.Random], tuple[int
         "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "/": lambda a, b: a // b,
     }  # fmt: skip
 
+    def unordered(pair: str) -> str:
+        return sign.join(sorted(pair.split(sign))) if sign in "+*" else pair
+
     def make(rng: random.Random, split: str) -> Turn:
-        a, b = map(int, operand(rng, split, lambda: sign.join(map(str, draw(rng)))).split(sign))
+        drawn = operand(rng, split, lambda: sign.join(map(str, draw(rng))), unordered)
+        a, b = map(int, drawn.split(sign))
         first, second = number_words(a), number_words(b)
         x = spoken.format(a=first, b=second)
         question = _one_of(rng, split, (*_ASK, *templates), x=x, a=first, b=second)

@@ -108,7 +108,7 @@ def _batches(
 
 def voice_loss(
     speaker: Speaker, pcm: Tensor, f0: Tensor, tokens: Tensor, targets: list[tuple[int, ...]]
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of one batch of the output voice, and its parts for the log."""
     with mixed_precision():
         latents = latents_of(speaker.recogniser, AF.resample(pcm, corpus.SPOKEN_HZ, corpus.HEARD_HZ))
@@ -130,7 +130,7 @@ def voice_loss(
     loss_spectral = spectral_loss(made[:, delay:], pcm[:, :-delay])
     loss = loss_spectral + loss_pitch + 0.5 * loss_voicing + 0.3 * loss_ctc
     parts = {"spectral": loss_spectral, "pitch": loss_pitch, "voicing": loss_voicing, "ctc": loss_ctc}
-    return loss, {k: v.item() for k, v in parts.items()}
+    return loss, parts
 
 
 def train(data: Path, run_folder: Path, speaker: Speaker, steps: int, seed: int = 0) -> Speaker:

@@ -8,7 +8,7 @@ little of the clean spectrum is asked for as well, for timing and energy.
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +22,13 @@ from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer, A
 from model.checkpoint import CheckpointError, load
 from model.streaming import ConvNeXtBlock, Stack
 from model.training import augment, corpus, phones
-from model.training.run import Run, by_length, mixed_precision, rank
+from model.training.run import Run, by_length, drawn, mixed_precision, on_gpu, rank
 
 FRAMES_PER_TOKEN = 2  # phones are read at 50 Hz, so that two may share a code
 FRAME_SAMPLES = TOKEN_SAMPLES // FRAMES_PER_TOKEN
 DELAY = DELAY_TOKENS - 1  # a code is about the sound so many tokens ago, and has heard what came after
-_BATCH_SECONDS = 64.0
+_BATCH_SECONDS, _GPU_BATCH_SECONDS, _GPU_WORKERS = 64.0, 512.0, 12
+_SAME_NOISE = 24  # rows that are disturbed in one way
 _TAIL_S = 0.32  # silence after each recording: the encoder may run this far behind
 # Families whose recordings are learnt from more than once while the others are once: there are few of them, and they
 # are more like people.
@@ -104,8 +105,9 @@ def load_recogniser(folder: Path) -> Recogniser:
 
 def ctc(log_probs: Tensor, tokens: Tensor, targets: list[tuple[int, ...]]) -> Tensor:
     """Mean CTC loss per phone of a batch with `tokens` valid codes per row."""
-    lengths = torch.tensor([len(t) for t in targets])
-    flat = torch.tensor([p for t in targets for p in t])
+    device = log_probs.device
+    lengths = torch.tensor([len(t) for t in targets], device=device)
+    flat = torch.tensor([p for t in targets for p in t], device=device)
     losses = F.ctc_loss(
         log_probs.transpose(0, 1), flat, tokens * FRAMES_PER_TOKEN, lengths, phones.BLANK, "none", zero_infinity=True
     )
@@ -158,13 +160,16 @@ class Batch:
     sounds: Tensor
     """[B, 2 T]."""
 
+    def to(self, device: torch.device) -> "Batch":
+        return replace(self, pcm=self.pcm.to(device), tokens=self.tokens.to(device), sounds=self.sounds.to(device))
 
-def batches(examples: list[Example], rng: random.Random) -> Iterator[Batch]:
-    """Endless batches of similar length."""
+
+def batches(examples: list[Example], rng: random.Random, seconds: float) -> Iterator[Batch]:
+    """Endless batches of similar length, of at most so many seconds each."""
     while True:
         # Other neighbours every time, for what is in one batch is disturbed in one way.
         lengths = [len(e.pcm) / corpus.HEARD_HZ * rng.uniform(0.97, 1.03) for e in examples]
-        groups = by_length(lengths, _BATCH_SECONDS)
+        groups = by_length(lengths, seconds)
         rng.shuffle(groups)
         for group in groups:
             lead = int(corpus.HEARD_HZ * rng.uniform(0.0, 0.3))
@@ -180,7 +185,7 @@ def batches(examples: list[Example], rng: random.Random) -> Iterator[Batch]:
             yield Batch(pcm, tokens, [examples[i].phones for i in group], sounds)
 
 
-def recogniser_loss(net: Recogniser, clean: Tensor, mel: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+def recogniser_loss(net: Recogniser, clean: Tensor, mel: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of one batch, and its parts for the log."""
     latents = net.quantise(mel)
     local, context = net.read(latents)
@@ -196,7 +201,7 @@ def recogniser_loss(net: Recogniser, clean: Tensor, mel: Tensor, batch: Batch) -
         "sounds_local": sounds_local,
         "spectrum": spectrum,
     }
-    return loss, {k: v.item() for k, v in parts.items()}
+    return loss, parts
 
 
 def train(data: Path, run_folder: Path, net: Recogniser, steps: int, seed: int = 0) -> Recogniser:
@@ -212,15 +217,18 @@ def train(data: Path, run_folder: Path, net: Recogniser, steps: int, seed: int =
     settings = {"recordings": len(recordings), "audio_hours": hours, "seed": seed}
     matrices = [p for m in net.modules() if isinstance(m, nn.Linear) for p in m.parameters() if p.ndim == 2]
     run = Run(run_folder, net, steps, 2e-3, settings, matrices=matrices)
-    rng = random.Random(f"{seed} {run.step} {rank()}")
-    source = batches(examples, rng)
+    start = f"{seed} {run.step} {rank()}"
+    rng = random.Random(start)
+    seconds, workers = (_GPU_BATCH_SECONDS, _GPU_WORKERS) if on_gpu() else (_BATCH_SECONDS, 0)
+    source = drawn(lambda worker: batches(examples, random.Random(f"{start} {worker}"), seconds), workers)
     log_mel = net.tokenizer.log_mel
     for _ in run.steps():
-        batch = next(source)
+        batch = next(source).to(torch.get_default_device())
         with torch.no_grad():
             state = log_mel.initial_state(batch.pcm.shape[0])
             clean = log_mel(batch.pcm, state)[0]
-            mel = augment.spectrum(log_mel(augment.noise(batch.pcm, rng), state)[0], rng)
+            noisy = torch.cat([augment.noise(rows, rng) for rows in batch.pcm.split(_SAME_NOISE)])
+            mel = augment.spectrum(log_mel(noisy, state)[0], rng)
         with mixed_precision():
             loss, parts = recogniser_loss(net, clean, mel, batch)
         run.update(loss, parts)

@@ -9,21 +9,21 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.data import DataLoader, IterableDataset
 
 from model.audio_tokenizer import FSQ
 from model.layout import TokenLayout
 from model.training import phones
-from model.training.run import Run, by_length, mixed_precision, rank
+from model.training.run import Run, by_length, drawn, mixed_precision, on_gpu, rank
 from model.training.sequences import GOES_ON, IS_OVER, SPEECH, TEXT, Sequences
 from model.transformer import SpeechTransformer, TransformerConfig
 
 _LEVELS = (8, 8, 8, 8)
-_BATCH_TOKENS = 3200
+_BATCH_TOKENS, _GPU_BATCH_TOKENS, _GPU_WORKERS = 3200, 25_600, 12
 _MISSPOKEN = 0.4
 _SPEECH_WEIGHT, _TURN_WEIGHT, _WORD_WEIGHT, _SOUND_WEIGHT = 0.35, 0.5, 0.5, 0.5
 
@@ -63,10 +63,10 @@ def misspoken(tokens: Tensor, layout: TokenLayout) -> Tensor:
     """
     spoken = tokens >= layout.spoken_start
     codes = tokens[spoken]
-    share = _MISSPOKEN * torch.rand(len(tokens), 1).expand(tokens.shape)[spoken]
-    wrong = codes[torch.randperm(len(codes))]
+    share = _MISSPOKEN * torch.rand(len(tokens), 1, device=tokens.device).expand(tokens.shape)[spoken]
+    wrong = codes[torch.randperm(len(codes), device=tokens.device)]
     said = tokens.clone()
-    said[spoken] = torch.where(torch.rand(len(codes)) < share, wrong, codes)
+    said[spoken] = torch.where(torch.rand(len(codes), device=tokens.device) < share, wrong, codes)
     return said
 
 
@@ -140,40 +140,47 @@ class Learner(nn.Module):
         heard = self.heard.table() + self.heard_prior @ self.from_prior
         return torch.cat([self.pieces, heard, self.spoken.table()])  # [V, C]
 
-    def loss(self, tokens: Tensor, targets: Tensor, hints: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """tokens, targets, hints [B, T] -> the weighted loss and its parts."""
-        layout = self.layout
-        said = misspoken(tokens, layout)
-        hidden = self.transformer.hidden(F.embedding(said, self.embeddings()))[:, :-1]
-        following, targets, hints = tokens[:, 1:], targets[:, :-1], hints[:, :-1]
-        parts: dict[str, float] = {}
-        text = targets == TEXT
-        text_loss = F.cross_entropy(hidden[text] @ self.pieces_out.T, following[text])
+    def loss(self, tokens: Tensor, targets: Tensor, hints: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """tokens, targets, hints [B, T] -> the weighted loss and its parts.
+
+        Which positions are asked what is found out where the batch was put together: a GPU need not be waited for.
+        """
+        layout, device = self.layout, self.pieces.device
+        said = misspoken(tokens, layout).to(device)
+        hidden = self.transformer.hidden(F.embedding(said, self.embeddings()))[:, :-1].flatten(0, 1)
+        following, targets, hints = tokens[:, 1:].flatten(), targets[:, :-1].flatten(), hints[:, :-1].flatten()
+
+        def asked(where: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+            """Hidden states where something is asked, and what it is."""
+            at = where.nonzero().squeeze(1)
+            return hidden[at.to(device)], classes[at].to(device)
+
+        states, wanted = asked(targets == TEXT, following)
+        text_loss = F.cross_entropy(states @ self.pieces_out.T, wanted)
         loss = text_loss
-        parts["text"] = text_loss.item()
+        parts = {"text": text_loss}
         speech = targets == SPEECH
         if bool(speech.any()):
-            end = self.pieces_out[layout.control("<end>")]
-            logits = hidden[speech] @ torch.cat([self.spoken_out.table(), end.unsqueeze(0)]).T
-            wanted = following[speech]
-            wanted = torch.where(wanted == layout.control("<end>"), layout.spoken, wanted - layout.spoken_start)
-            speech_loss = F.cross_entropy(logits, wanted)
-            loss = loss + _SPEECH_WEIGHT * speech_loss
-            parts["speech"] = speech_loss.item()
-        for name, weight, asked in (
+            end = layout.control("<end>")
+            codes = torch.where(following == end, layout.spoken, following - layout.spoken_start)
+            states, wanted = asked(speech, codes)
+            logits = states @ torch.cat([self.spoken_out.table(), self.pieces_out[end].unsqueeze(0)]).T
+            parts["speech"] = F.cross_entropy(logits, wanted)
+            loss = loss + _SPEECH_WEIGHT * parts["speech"]
+        for name, weight, where in (
             ("words", _WORD_WEIGHT, (hints >= 0) & (hints < layout.text)),
             ("sounds", _SOUND_WEIGHT, hints >= layout.text),
         ):
-            if bool(asked.any()):
-                hint_loss = F.cross_entropy(hidden[asked] @ self.hint_out.T, hints[asked])
-                loss = loss + weight * hint_loss
-                parts[name] = hint_loss.item()
+            if bool(where.any()):
+                states, wanted = asked(where, hints)
+                parts[name] = F.cross_entropy(states @ self.hint_out.T, wanted)
+                loss = loss + weight * parts[name]
         turn = (targets == GOES_ON) | (targets == IS_OVER)
         if bool(turn.any()):
+            states, wanted = asked(turn, (targets == IS_OVER).float())
             direction = self.pieces_out[layout.control("<end>")] - self.pieces_out[layout.control("<listen>")]
-            turn_loss = F.binary_cross_entropy_with_logits(hidden[turn] @ direction, (targets[turn] == IS_OVER).float())
-            loss = loss + _TURN_WEIGHT * turn_loss
-            parts["turn"] = turn_loss.item()
+            parts["turn"] = F.binary_cross_entropy_with_logits(states @ direction, wanted)
+            loss = loss + _TURN_WEIGHT * parts["turn"]
         return loss, parts
 
     @torch.no_grad()
@@ -185,32 +192,21 @@ class Learner(nn.Module):
         return self.transformer
 
 
-def batches(sequences: Sequences, rng: random.Random, mix: dict[str, float]) -> Iterator[tuple[Tensor, ...]]:
-    """Endless batches of similar length: tokens, targets and hints [B, T]."""
+def batches(sequences: Sequences, rng: random.Random, mix: dict[str, float], size: int) -> Iterator[tuple[Tensor, ...]]:
+    """Endless batches of similar length and at most `size` tokens: tokens, targets and hints [B, T]."""
     while True:
-        pool = [sequences.draw(rng, mix) for _ in range(160)]
-        groups = by_length([len(s.tokens) for s in pool], _BATCH_TOKENS)
+        pool = [sequences.draw(rng, mix) for _ in range(size // 20)]
+        groups = by_length([len(s.tokens) for s in pool], size)
         rng.shuffle(groups)
         for chosen in groups:
             group = [pool[i] for i in chosen]
             width = max(len(s.tokens) for s in group)
-            tokens, targets, hints = (torch.full((len(group), width), filler) for filler in (0, 0, -1))
+            tokens, targets, hints = (np.full((len(group), width), filler) for filler in (0, 0, -1))
             for row, sequence in enumerate(group):
                 length = len(sequence.tokens)
-                tokens[row, :length] = torch.tensor(sequence.tokens)
-                targets[row, :length] = torch.tensor(sequence.targets)
-                hints[row, :length] = torch.tensor(sequence.hints)
-            yield tokens, targets, hints
-
-
-class _Drawn(IterableDataset[tuple[Tensor, ...]]):
-    """Batches, drawn in a process of their own: putting them together takes a fifth of the time of learning them."""
-
-    def __init__(self, sequences: Sequences, rng: random.Random, mix: dict[str, float]) -> None:
-        self._source = (sequences, rng, mix)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        return batches(*self._source)
+                tokens[row, :length], targets[row, :length] = sequence.tokens, sequence.targets
+                hints[row, :length] = sequence.hints
+            yield torch.from_numpy(tokens), torch.from_numpy(targets), torch.from_numpy(hints)
 
 
 def train(
@@ -225,17 +221,20 @@ def train(
     """Train `learner` for `steps` batches of `mix`."""
     torch.manual_seed(1000 * seed + rank())
     weights = {"speech": _SPEECH_WEIGHT, "turn": _TURN_WEIGHT, "words": _WORD_WEIGHT, "sounds": _SOUND_WEIGHT}
-    settings = {"mix": mix, "seed": seed, "batch_tokens": _BATCH_TOKENS, "weights": weights, "misspoken": _MISSPOKEN}
+    size, workers = (_GPU_BATCH_TOKENS, _GPU_WORKERS) if on_gpu() else (_BATCH_TOKENS, 1)
+    settings = {"mix": mix, "seed": seed, "batch_tokens": size, "weights": weights, "misspoken": _MISSPOKEN}
     matrices = [p for p in learner.transformer.model.layers.parameters() if p.ndim == 2]
     run = Run(run_folder, learner, steps, learning_rate, settings, matrices=matrices)
-    rng = random.Random(f"{seed} {run.step} {rank()}")  # a run that goes on must not draw again what it has learnt from
-    if shutil.which("g++"):  # once compiled, for any length, a step takes three quarters of the time
+    start = f"{seed} {run.step} {rank()}"  # a run that goes on must not draw again what it has learnt from
+    if shutil.which("g++") and not on_gpu():  # once compiled, for any length, a step takes three quarters of the time
         learner.transformer.hidden = torch.compile(learner.transformer.hidden, dynamic=True)  # type: ignore[method-assign]
-    source = iter(DataLoader(_Drawn(sequences, rng, mix), batch_size=None, num_workers=1, prefetch_factor=16))
+    # On a CPU, over 170 tokens the fused attention takes four times as long to go backward as plain products do both
+    # ways.
+    attention = SDPBackend.FLASH_ATTENTION if on_gpu() else SDPBackend.MATH
+    source = drawn(lambda worker: batches(sequences, random.Random(f"{start} {worker}"), mix, size), workers)
     for _ in run.steps():
         batch = next(source)
-        # Over 170 tokens the fused attention takes four times as long to go backward as plain products do both ways.
-        with mixed_precision(), sdpa_kernel(SDPBackend.MATH):
+        with mixed_precision(), sdpa_kernel(attention):
             loss, parts = learner.loss(*batch)
         run.update(loss, parts)
     return learner

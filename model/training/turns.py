@@ -80,10 +80,11 @@ def pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.escape(marked).replace("qqq", ".+"))
 
 
-def operand(rng: random.Random, split: str, draw: Callable[[], str]) -> str:
+def operand(rng: random.Random, split: str, draw: Callable[[], str], named: Callable[[str], str] = str) -> str:
+    """An operand of `split` from those that `draw` gives. `named` gives those that are one question the same name."""
     while True:
         drawn = draw()
-        if split_of(drawn) == split:
+        if split_of(named(drawn)) == split:
             return drawn
 
 
