@@ -28,7 +28,7 @@ class AudioTokenizerConfig:
     """Sizes of the encoder."""
 
     channels: int = 256
-    blocks: int = 8
+    blocks: int = 12
     attention_every: int = 2
     """Blocks between one look at the past and the next."""
     heads: int = 4
