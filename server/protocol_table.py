@@ -58,7 +58,7 @@ SERVER_EVENTS = {
     "response.output_audio_transcript.done": (SUPPORTED, ""),
     "response.output_text.delta": (SUPPORTED, ""),
     "response.output_text.done": (SUPPORTED, ""),
-    "response.function_call_arguments.delta": (SUPPORTED, "all in one piece"),
+    "response.function_call_arguments.delta": (SUPPORTED, "a delta for each piece that the model says"),
     "response.function_call_arguments.done": (SUPPORTED, ""),
     "rate_limits.updated": (SUPPORTED, "an empty list: there are none"),
     "output_audio_buffer.started": (NOT_SENT, "WebRTC and SIP only"),
