@@ -105,7 +105,7 @@ class Pipeline:
             net.load_state_dict(load_file(self.start_folder / RECOGNISER), strict=False)
         else:
             first = self.recipe.tokenizer_steps // 4
-            self._train_anywhere(tokenizer.train, self.data, self.runs / "tokenizer-first", net, first)
+            self._train(tokenizer.train, self.data, self.runs / "tokenizer-first", net, first)
             net.load_state_dict(_weights(self.runs / "tokenizer-first"))
         aligned = self.data / "aligned"
         if not aligned.exists():
@@ -113,7 +113,7 @@ class Pipeline:
             aligned.touch()
         net.train().requires_grad_(True)
         steps = self.recipe.tokenizer_steps - first
-        self._train_anywhere(tokenizer.train, self.data, self.runs / "tokenizer", net, steps, 1)
+        self._train(tokenizer.train, self.data, self.runs / "tokenizer", net, steps, 1)
         draw_curves(self.runs / "tokenizer", "audio tokenizer")
 
     def speaker(self) -> None:
@@ -122,7 +122,8 @@ class Pipeline:
             if self.start:
                 self._take_voice(net)
             speaker.pitch_of(self.data)  # once, not in every process
-            self._train(speaker.train, self.data, self.runs / "speaker", net, self.recipe.speaker_steps)
+            steps = self.recipe.speaker_steps
+            in_parallel(self.processes, speaker.train, self.data, self.runs / "speaker", net, steps)
             draw_curves(self.runs / "speaker", "spoken codes and detokenizer")
         sequences.encode_spoken(self.data, self._speaker(), self._recogniser(), self.processes)
 
@@ -139,7 +140,7 @@ class Pipeline:
         dialogues = self._dialogues()
         drawn = sequences.Sequences(self.layout, self._text(), self.data, dialogues, hears=False)
         recipe = self.recipe
-        self._train_anywhere(
+        self._train(
             transformer.train, self.runs / "text", learner, drawn, TEXT_MIX, recipe.text_steps, recipe.learning_rate
         )
         draw_curves(self.runs / "text", "Transformer, typed dialogues")
@@ -157,9 +158,7 @@ class Pipeline:
             heard_prior = load_recogniser(heads.parent).meanings()
             learner.read(start.transformer, self.recipe.speaker_steps == 0, heard_prior)
         recipe, folder = self.recipe, self.runs / "transformer"
-        self._train_anywhere(
-            transformer.train, folder, learner, drawn, MIX, recipe.transformer_steps, recipe.learning_rate
-        )
+        self._train(transformer.train, folder, learner, drawn, MIX, recipe.transformer_steps, recipe.learning_rate)
         draw_curves(self.runs / "transformer", "Transformer")
 
     def export(self, target: Path) -> None:
@@ -176,15 +175,17 @@ class Pipeline:
         save_weights(target / RECOGNISER, {k: v for k, v in heads if not k.startswith("tokenizer.")})
 
     def _train(self, train: Callable[..., Any], *arguments: Any) -> None:
-        in_parallel(self.processes, train, *arguments)
-
-    def _train_anywhere(self, train: Callable[..., Any], *arguments: Any) -> None:
-        """As `_train`, or on the GPU if one is to be used: then in one process, whose batches are larger."""
+        """On the GPU, if one is to be used: in one process then, whose batches are larger. Not for the voice."""
         if self.device == "cpu":
-            self._train(train, *arguments)
+            in_parallel(self.processes, train, *arguments)
             return
+        networks = [a for a in arguments if isinstance(a, torch.nn.Module)]
+        for network in networks:
+            network.to(self.device)
         with torch.device(self.device):
-            train(*(a.to(self.device) if isinstance(a, torch.nn.Module) else a for a in arguments))
+            train(*arguments)
+        for network in networks:
+            network.cpu()  # the stages between are for processes on the CPU
 
     def _text(self) -> TextTokenizer:
         """The text tokenizer: that of the model to begin with, or one made from the texts of the training."""
@@ -240,7 +241,9 @@ class Pipeline:
 
 
 def _weights(run: Path) -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = torch.load(run / "checkpoint.pt", weights_only=True)["network"]
+    weights: dict[str, torch.Tensor] = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)[
+        "network"
+    ]
     return weights
 
 

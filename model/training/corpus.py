@@ -182,7 +182,7 @@ def padded(recordings: list[np.ndarray], samples: int, lead: int = 0) -> torch.T
     wave = np.zeros((len(recordings), samples), np.int16)
     for row, pcm in enumerate(recordings):
         wave[row, lead : lead + len(pcm)] = pcm
-    return torch.from_numpy(wave).to(torch.get_default_device()).float() / 32768
+    return torch.from_numpy(wave).float() / 32768
 
 
 def load_shard(index: Path) -> Iterator[tuple[Recording, np.ndarray]]:

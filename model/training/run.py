@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 _Batch = TypeVar("_Batch")
+GPU_WORKERS = 12  # processes that put batches together for one GPU
 
 
 def on_gpu() -> bool:

@@ -159,7 +159,7 @@ def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
         if not clean:  # another throat, so that the Transformer knows what codes of strangers are like
             mel = augment.spectrum(mel, rng)
         latents, _ = tokenizer.quantise(mel, tokenizer.encoder.initial_state(len(wave)))
-        codes = tokenizer.fsq.codes(latents).to(torch.int16).cpu().numpy()
+        codes = tokenizer.fsq.codes(latents).to(torch.int16).numpy()
         for row, ((recording, pcm), tail) in enumerate(zip(batch, tails, strict=True)):
             end = (lead + len(pcm)) * scale
             length = int((end + tail) / TOKEN_SAMPLES) + DELAY_TOKENS

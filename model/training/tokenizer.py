@@ -22,12 +22,12 @@ from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer, A
 from model.checkpoint import CheckpointError, load
 from model.streaming import ConvNeXtBlock, Stack
 from model.training import augment, corpus, phones
-from model.training.run import Run, by_length, drawn, mixed_precision, on_gpu, rank
+from model.training.run import GPU_WORKERS, Run, by_length, drawn, mixed_precision, on_gpu, rank
 
 FRAMES_PER_TOKEN = 2  # phones are read at 50 Hz, so that two may share a code
 FRAME_SAMPLES = TOKEN_SAMPLES // FRAMES_PER_TOKEN
 DELAY = DELAY_TOKENS - 1  # a code is about the sound so many tokens ago, and has heard what came after
-_BATCH_SECONDS, _GPU_BATCH_SECONDS, _GPU_WORKERS = 64.0, 512.0, 12
+_BATCH_SECONDS, _GPU_BATCH_SECONDS = 64.0, 512.0
 _SAME_NOISE = 24  # rows that are disturbed in one way
 _TAIL_S = 0.32  # silence after each recording: the encoder may run this far behind
 # Families whose recordings are learnt from more than once while the others are once: there are few of them, and they
@@ -219,7 +219,7 @@ def train(data: Path, run_folder: Path, net: Recogniser, steps: int, seed: int =
     run = Run(run_folder, net, steps, 2e-3, settings, matrices=matrices)
     start = f"{seed} {run.step} {rank()}"
     rng = random.Random(start)
-    seconds, workers = (_GPU_BATCH_SECONDS, _GPU_WORKERS) if on_gpu() else (_BATCH_SECONDS, 0)
+    seconds, workers = (_GPU_BATCH_SECONDS, GPU_WORKERS) if on_gpu() else (_BATCH_SECONDS, 0)
     source = drawn(lambda worker: batches(examples, random.Random(f"{start} {worker}"), seconds), workers)
     log_mel = net.tokenizer.log_mel
     for _ in run.steps():
