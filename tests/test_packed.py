@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from model.packed import PackedLinear, pack
+from model import packed
+from model.packed import Int8Linear, PackedLinear, pack
+
+
+@pytest.fixture(autouse=True)
+def of_any_maker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "_mkl_knows", lambda: False)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["laid out", "as it is"])
@@ -26,3 +32,20 @@ def test_packing_keeps_a_network_s_weights_and_names() -> None:
     assert sum(isinstance(m, PackedLinear) for m in network.modules()) == 2
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, before[name])
+
+
+@pytest.mark.parametrize("few", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (2, 40)])
+def test_weights_of_8_bits_give_nearly_the_same(shape: tuple[int, int], few: bool) -> None:
+    torch.manual_seed(0)
+    weight, x = torch.randn(48, 64) * torch.rand(48, 1), torch.randn(*shape, 64)
+    layer = Int8Linear(weight)
+    layer._fast = layer._fast and few
+    wanted = x @ weight.T
+    assert float((layer(x) - wanted).norm() / wanted.norm()) < 0.02
+    torch.testing.assert_close(layer.rows(x, 8, 20), layer(x)[..., 8:20])
+
+
+def test_a_row_of_zeros_stays_one() -> None:
+    layer = Int8Linear(torch.zeros(4, 8))
+    assert not layer(torch.randn(1, 8)).any()

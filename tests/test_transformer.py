@@ -5,14 +5,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from model import cached_transformer
 from model.cached_transformer import CachedTransformer, KVCache
 from model.checkpoint import SpeechModel
+from model.packed import PackedLinear
 from model.transformer import SpeechTransformer
 
 
 @pytest.fixture(scope="module")
 def net(tiny: SpeechModel) -> SpeechTransformer:
     return tiny.transformer
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights as they are: what is left is the same function, in another order."""
+    monkeypatch.setattr(cached_transformer, "Int8Linear", PackedLinear)
 
 
 def _tokens(batch: int, length: int) -> torch.Tensor:
@@ -31,6 +39,7 @@ def test_logits_are_those_of_transformers_on_the_same_checkpoint(tiny_dir: Path)
         torch.testing.assert_close(load(tiny_dir).transformer(tokens), reference(tokens).logits, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("exact")
 def test_extending_piece_by_piece_gives_what_the_whole_gives(net: SpeechTransformer) -> None:
     tokens, cache, cached = _tokens(2, 30), KVCache(net.config, 4, 64), CachedTransformer(net)
     slots, pieces = torch.tensor([3, 1]), []
@@ -39,6 +48,15 @@ def test_extending_piece_by_piece_gives_what_the_whole_gives(net: SpeechTransfor
     torch.testing.assert_close(net.lm_head(torch.cat(pieces, 1)), net(tokens), atol=1e-4, rtol=1e-4)
 
 
+def test_weights_of_8_bits_change_little(net: SpeechTransformer) -> None:
+    tokens, cache, cached = _tokens(1, 30), KVCache(net.config, 1, 64), CachedTransformer(net)
+    slot = torch.tensor([0])
+    pieces = [cached.extend(tokens[:, i : i + 1], slot, torch.tensor([i]), cache) for i in range(30)]
+    wanted = net.hidden(net.model.embed_tokens(tokens))
+    assert float((torch.cat(pieces, 1) - wanted).norm() / wanted.norm()) < 0.03
+
+
+@pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("slots", [(0, 1), (9, 0), (5, 3)])
 def test_rows_of_different_length_do_not_disturb_each_other(net: SpeechTransformer, slots: tuple[int, int]) -> None:
     long, short = _tokens(1, 20), _tokens(1, 5)

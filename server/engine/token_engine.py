@@ -22,7 +22,7 @@ class TorchTokenEngine(Sequences):
         super().__init__(layout, config)
         self._net = CachedTransformer(transformer)
         self._cache = KVCache(transformer.config, config.slots, config.length)
-        head = self._net.head
+        head = self._net.head.weight
         self._turn_direction = head[layout.control("<end>")] - head[layout.control("<listen>")]
 
     def generate(self, sequence: TokenSequence, rule: Rule, sampling: Sampling) -> None:
@@ -75,9 +75,10 @@ class TorchTokenEngine(Sequences):
 
     def _sample(self, hidden: torch.Tensor, sequences: list[TokenSequence], allowed: Allowed) -> list[int]:
         """One of the allowed ids for each row of hidden states [B, C]."""
-        logits = hidden @ self._net.head[allowed.start : allowed.stop].T
+        head = self._net.head
+        logits = head.rows(hidden, allowed.start, allowed.stop)
         if allowed.also:
-            logits = torch.cat([logits, hidden @ self._net.head[list(allowed.also)].T], 1)
+            logits = torch.cat([logits, hidden @ head.weight[list(allowed.also)].T], 1)
         chosen = logits.argmax(1).tolist()
         for i, sequence in enumerate(sequences):
             temperature = sequence.sampling.temperature(allowed, self.layout)
