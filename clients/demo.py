@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clients import sound
 from clients.keys import KEY_HELP
-from clients.local_server import serving
+from clients.local_server import ServerDidNotStart, serving
 from clients.realtime import RealtimeClient, RealtimeError, Turn
 
 _TRANSCRIPTION = {"transcription": {"model": "antiphon-nano"}}
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     try:
         return asyncio.run(_demo(options.out, options.url, options.key))
-    except (RealtimeError, OSError) as error:
+    except (RealtimeError, ServerDidNotStart, OSError) as error:
         print(f"antiphon demo: {error}", file=sys.stderr)
         return 1
 

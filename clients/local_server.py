@@ -13,6 +13,10 @@ from contextlib import asynccontextmanager
 _START_TIMEOUT_S, _STOP_TIMEOUT_S = 120.0, 10.0
 
 
+# What runs on this machine is not behind the proxy that the environment may name.
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 class ServerDidNotStart(Exception):
     """The child ended, or never became healthy; its output tells more."""
 
@@ -26,7 +30,7 @@ def _free_port() -> int:
 
 def _healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1) as answer:
+        with _DIRECTLY.open(url, timeout=1) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

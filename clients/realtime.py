@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import numpy as np
@@ -150,6 +150,12 @@ class Turn:
         return in_time / len(self.arrivals)
 
 
+def _is_here(url: str) -> bool:
+    """Whether an address is this machine, which no proxy can reach."""
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or host.startswith("127.") or host == "::1"
+
+
 class RealtimeClient:
     """A connection and its session. Use `RealtimeClient.connect`."""
 
@@ -173,7 +179,8 @@ class RealtimeClient:
         key = key_for(url, api_key)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            socket = await connect(url, additional_headers=headers, compression=None, max_size=None)
+            proxy: Literal[True] | None = None if _is_here(url) else True  # True: the one that the environment names
+            socket = await connect(url, additional_headers=headers, compression=None, max_size=None, proxy=proxy)
         except InvalidURI as wrong:
             raise RealtimeError(
                 f"expected an address that begins with ws:// or wss://, got {url}", "invalid_url"

@@ -87,9 +87,10 @@ def _print(turn: Turn) -> None:
 async def _microphone(options: argparse.Namespace) -> int:
     try:
         import sounddevice
-    except ImportError:
+    except (ImportError, OSError) as missing:  # the package, or the library PortAudio that it looks for
         print(
-            "antiphon talk: the microphone needs the extra mic (pip install -e '.[mic]'); or ask with --file",
+            f"antiphon talk: {missing}: the microphone needs the extra mic (pip install -e '.[mic]') and, on Linux, "
+            "the package libportaudio2; or ask with --file",
             file=sys.stderr,
         )
         return 2

@@ -140,7 +140,7 @@ def check(value: dict[str, Any]) -> ClientEvent:
         raise ClientError(f"expected one of {known}; got type {value['type'][:80]!r}", "invalid_event", "type")
     if kind is ResponseCreate and value.get("response") is None:
         value = {k: v for k, v in value.items() if k != "response"}
-    event: ClientEvent = parse(kind, value, "event")
+    event: ClientEvent = parse(kind, value, "")
     return event
 
 

@@ -147,7 +147,7 @@ def router(config: ServerConfig, engine: SpeechEngine, keys: Keys) -> APIRouter:
         response_format: Annotated[Literal["json", "text", "verbose_json"], Form()] = "json",
         stream: Annotated[bool, Form()] = False,
     ) -> Response:
-        pcm = await asyncio.to_thread(sound_files.read, await file.read())
+        pcm = await asyncio.to_thread(sound_files.read, await file.read(), None, LIMITS.turn_ms)
         _check_length(pcm)
         if stream:
             return StreamingResponse(await _begun(_transcript_events(engine, pcm)), media_type="text/event-stream")
@@ -315,7 +315,7 @@ def _prepare(message: Wire, index: int) -> list[Prepared]:
                 texts.append(text)
             case {"type": "input_audio", "input_audio": {"data": str(data), **rest}}:
                 raw = from_base64(data, here)
-                sound += sound_files.read(raw, 24_000 if rest.get("format") == "pcm16" else None)
+                sound += sound_files.read(raw, 24_000 if rest.get("format") == "pcm16" else None, LIMITS.turn_ms)
             case _:
                 kind = part.get("type") if isinstance(part, dict) else part
                 raise ClientError(f"expected a part of type text or input_audio, got {kind!r}", "invalid_value", here)

@@ -50,7 +50,7 @@ class InputAudio:
         self._guessed_at_ms: int | None = None  # the pause that a guess was made in: one guess each
         self._loudest = 0.0  # RMS
         self._low_since_ms: int | None = None  # since when the level is that of a pause
-        self._echo = False  # a turn has ended by meaning, which turn detection does not know yet
+        self._echo = False  # a turn has ended by meaning or by a commit, which turn detection does not know yet
         self._detect(settings)
 
     # --- settings --------------------------------------------------------------------------------------------------
@@ -238,6 +238,7 @@ class InputAudio:
         """Nobody is speaking any more, whatever turn detection thinks."""
         self._paused = False
         if self._hysteresis is not None and self._hysteresis.speaking:
+            self._echo = self._hysteresis.quiet_since_ms is None  # it goes on thinking so for a moment
             self._hysteresis.stop(round(self.heard_ms))
 
     def clear(self) -> None:

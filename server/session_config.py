@@ -237,21 +237,28 @@ def declared(tools: Tools, param: str) -> tuple[Function, ...]:
 _adapters: dict[type[Any], TypeAdapter[Any]] = {}  # making one costs more than checking a chunk of audio
 
 
+def _fields(value: Any, location: tuple[int | str, ...], missing: bool) -> list[str]:
+    """The fields that lead to a fault, of which the last may be missing. A location names the kinds that were tried of
+    a union as well; these are in no value."""
+    found = []
+    for i, part in enumerate(location):
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+            found.append(str(part))
+            value = value[part]  # type: ignore[index]
+        elif missing and i == len(location) - 1:
+            found.append(str(part))
+    return found
+
+
 def parse(kind: type[Any], value: Any, where: str) -> Any:
-    """`value` as a `kind`. Raises `ClientError` that names the field, what was expected and what came."""
+    """`value` as a `kind`. Raises `ClientError` that names the field below `where`, what was expected and what came."""
     try:
         if kind not in _adapters:
             _adapters[kind] = TypeAdapter(kind)
         return _adapters[kind].validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        # Tags of unions appear in the location, but are not fields.
-        path = [
-            str(p)
-            for p in first["loc"]
-            if p not in ("server_vad", "semantic_vad", "audio/pcm", "audio/pcmu", "audio/pcma")
-        ]
-        param = ".".join([where, *path])
+        param = ".".join([*([where] if where else []), *_fields(value, first["loc"], first["type"] == "missing")])
         code = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}.get(
             first["type"], "invalid_value"
         )

@@ -29,13 +29,22 @@ FORMATS = {
 PCM_MEDIA_TYPE = "audio/pcm"
 
 
-def read(data: bytes, raw_hz: int | None = None) -> bytes:
-    """A sound file, or raw PCM16 at `raw_hz`, as mono PCM16 at 16 kHz. Raises `ClientError`."""
+def read(data: bytes, raw_hz: int | None = None, most_ms: int | None = None) -> bytes:
+    """A sound file, or raw PCM16 at `raw_hz`, as mono PCM16 at 16 kHz. Raises `ClientError`.
+
+    What lasts longer than `most_ms` by its header is refused before it is unpacked: an hour of silence is a small file.
+    """
     if raw_hz is not None:
         samples, rate_hz = np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2").astype(np.float32) / 32768, raw_hz
     else:
         try:
-            wave, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+            with soundfile.SoundFile(io.BytesIO(data)) as file:
+                length_ms, rate_hz = 1000 * file.frames / file.samplerate, file.samplerate
+                if most_ms is not None and length_ms > most_ms:
+                    raise ClientError(
+                        f"expected at most {most_ms} ms of audio, got {length_ms:.0f} ms", "invalid_value", "file"
+                    )
+                wave = file.read(dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise ClientError(
                 f"expected a sound file such as wav, flac, mp3 or ogg: {error}", "invalid_value", "file"

@@ -1,5 +1,6 @@
 """Clients: how time to first audio is counted, and that a client never pays for torch."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients import sound, talk
+from clients import local_server, sound, talk
 from clients.keys import key_for
-from clients.realtime import WIRE_HZ, Turn, first_audible_ms, speech_end_ms
+from clients.realtime import WIRE_HZ, RealtimeClient, RealtimeError, Turn, first_audible_ms, speech_end_ms
 
 
 def _silence_then_tone(silence_ms: int) -> np.ndarray:
@@ -48,6 +49,26 @@ def test_a_key_of_openai_goes_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("ANTIPHON_API_KEY", "ours")
     assert key_for("ws://127.0.0.1:8000/v1/realtime", None) == "ours"
     assert key_for("ws://127.0.0.1:8000/v1/realtime", "given") == "given"
+
+
+@pytest.mark.anyio
+async def test_a_server_on_this_machine_is_not_asked_for_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await asyncio.to_thread(local_server._healthy, f"http://127.0.0.1:{port}/health")
+        with pytest.raises(RealtimeError, match="expected a WebSocket"):  # it was reached, and is none
+            async with RealtimeClient.connect(f"ws://127.0.0.1:{port}/v1/realtime"):
+                pass
 
 
 def test_what_is_no_sound_is_said_before_anything_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,10 @@ import openai
 import pytest
 import soundfile
 
+from server import sound_files
 from server.config import ServerConfig
 from server.engine.messages import AddText, CallDelta, Hear, Respond, ResponseDone, SetInstructions
-from server.errors import InvalidKey
+from server.errors import ClientError, InvalidKey
 from server.gateway import create_app
 from server.http_api import passages
 from server.keys import Keys
@@ -72,6 +73,12 @@ async def test_what_cannot_be_transcribed_is_refused(data: bytes) -> None:
         with pytest.raises(openai.BadRequestError) as refused:
             await client.audio.transcriptions.create(model="antiphon-nano", file=("x.wav", data))
         assert refused.value.param == "file"
+
+
+async def test_what_is_too_long_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *_args, **_more: pytest.fail("unpacked"))
+    with pytest.raises(ClientError, match="at most 1000 ms of audio, got 2000 ms"):
+        sound_files.read(_question(2), most_ms=1000)
 
 
 @pytest.mark.parametrize("shape", ["wav", "flac", "mp3", "opus", "pcm"])

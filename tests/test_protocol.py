@@ -80,7 +80,7 @@ def test_any_update_is_merged_or_refused_and_never_changes_the_old_session(patch
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(ClientError) as refused:
         _read_and_check('{"type": "conversation.item.truncate", "item_id": "a", "content_index": 0}')
-    assert (refused.value.code, refused.value.param) == ("missing_required_parameter", "event.audio_end_ms")
+    assert (refused.value.code, refused.value.param) == ("missing_required_parameter", "audio_end_ms")
 
 
 def test_an_error_says_what_was_expected_and_what_came() -> None:
@@ -100,3 +100,28 @@ def test_turn_detection_merges_within_a_type_and_starts_afresh_with_another() ->
     off = detection(quick, None)
     assert off.audio.input.turn_detection is None
     assert isinstance(detection(off, {"type": "semantic_vad"}).audio.input.turn_detection, SemanticVad)
+
+
+@pytest.mark.parametrize(
+    ("patch", "param"),
+    [
+        ({"tool_choice": {"type": "function"}}, "session.tool_choice"),
+        ({"audio": {"output": {"voice": 3}}}, "session.audio.output.voice"),
+        ({"max_output_tokens": "x"}, "session.max_output_tokens"),
+        ({"audio": {"input": {"format": {"type": "audio/pcm", "rate": 1}}}}, "session.audio.input.format.rate"),
+        ({"audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": 2}}}},
+         "session.audio.input.turn_detection.threshold"),
+        ({"tools": [{"type": "function"}]}, "session.tools.0.name"),
+        ({"nope": 1}, "session.nope"),
+    ],
+)  # fmt: skip
+def test_an_error_names_the_field_and_not_the_kinds_that_were_tried(patch: dict[str, Any], param: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        updated(SessionConfig(), patch)
+    assert refused.value.param == param
+
+
+def test_a_field_of_an_event_is_named_as_it_is() -> None:
+    with pytest.raises(ClientError) as refused:
+        client_events.check({"type": "input_audio_buffer.append"})
+    assert refused.value.param == "audio"

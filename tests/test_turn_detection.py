@@ -10,6 +10,8 @@ import soxr
 from numpy.typing import NDArray
 
 from clients import sound
+from server.input_audio import InputAudio
+from server.session_config import AudioInput
 from server.turn_detection import Hysteresis, SpeechStarted, SpeechStopped, VoiceActivity, VoiceActivityNetwork
 from server.window_batch import WindowBatch
 
@@ -35,6 +37,25 @@ def test_a_turn_ends_after_the_silence_and_dates_from_its_beginning() -> None:
 
 def test_a_pause_shorter_than_the_silence_does_not_end_the_turn() -> None:
     assert _run([0.9] * 4 + [0.1] * 9 + [0.9] + [0.1] * 9) == [SpeechStarted(0)]
+
+
+def test_speech_that_a_commit_has_ended_does_not_begin_again_by_itself() -> None:
+    """The network goes on hearing speech for a moment after it has ended; then the next turn is heard."""
+    heard = InputAudio(AudioInput())
+    loud, quiet = np.full(512, 8000, np.int16), np.zeros(512, np.int16)
+
+    def windows(samples: NDArray[np.int16], probability: float, count: int) -> list[Any]:
+        found = []
+        for _ in range(count):
+            heard.hear(samples)
+            found.append(heard.window(probability))
+        return [change for change in found if change is not None]
+
+    assert windows(loud, 0.9, 4) == [SpeechStarted(0)]
+    heard.stop()  # a commit
+    assert windows(quiet, 0.9, 3) == []
+    assert windows(quiet, 0.1, 3) == []
+    assert windows(loud, 0.9, 2) == [SpeechStarted(320)]
 
 
 def test_a_little_below_the_threshold_still_counts_as_speech() -> None:
