@@ -89,7 +89,8 @@ class LocalAttention(nn.Module):
         # Step t sees positions t to t + past of `joined`.
         column = torch.arange(past + steps) - torch.arange(steps).unsqueeze(1)
         seen = (column >= 0) & (column <= past)
-        bias = self.bias[:, column.clamp(0, past)].masked_fill(~seen, float("-inf"))
+        bias = self.bias.index_select(1, column.clamp(0, past).flatten()).view(self.heads, steps, -1)
+        bias = bias.masked_fill(~seen, float("-inf"))
         y = F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype).unsqueeze(0))
         y = self.project(y.transpose(1, 2).flatten(2))
         return x + (self.scale * y).transpose(1, 2), [joined[:, :, steps:].to(x.dtype)]

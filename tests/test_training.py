@@ -11,6 +11,7 @@ from torch import nn
 
 from model import EMBEDDED
 from model.audio_tokenizer import AudioTokenizer, AudioTokenizerConfig
+from model.evaluation import turn_taking
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
 from model.training import corpus, sequences
@@ -46,7 +47,7 @@ def test_a_word_lies_between_the_codes_before_and_behind_it(recording: Recording
 @pytest.mark.parametrize("seed", range(6))
 def test_a_pause_lies_behind_a_word_and_moves_what_follows(recording: Recording, seed: int) -> None:
     pcm = np.full(8000, 1000, np.int16)
-    moved, longer = sequences.hesitant(recording, pcm, random.Random(seed))
+    moved, longer = turn_taking.hesitant(recording, pcm, random.Random(seed))
     pause = len(longer) - 8000
     assert 0.3 * 16_000 <= pause <= 16_000
     assert moved.samples == len(longer)
@@ -71,10 +72,27 @@ def test_free_sentences_are_for_training_or_for_measuring(tmp_path: Path, monkey
     assert corpus.free_sentences() == train
 
 
+def test_definitions_are_of_common_words_and_none_is_measured_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ["a small red cat", "a red small cat (or dog)", "small a red cat; a pet", "red a small cat"]
+    glosses = [*common, "a cat of a small red cat", "a cat", "cat a small red"]
+    for part in ("noun", "verb", "adj", "adv"):
+        (tmp_path / f"data.{part}").write_text("".join(f'gloss | {gloss}; "An example of it"\n' for gloss in glosses))
+    monkeypatch.setattr(corpus, "_WORDNET", tmp_path)
+    monkeypatch.setattr(corpus, "free_sentences", lambda split: ["Cat a small red."] if split == HELDOUT else [])
+    corpus.definitions.cache_clear()
+    found = corpus.definitions()
+    corpus.definitions.cache_clear()
+    # "of" is rare, "a cat" too short, and one is for measuring.
+    assert sorted(found) == ["A red small cat.", "A small red cat.", "Red a small cat.", "Small a red cat."]
+
+
 @pytest.fixture
 def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sequences.Sequences:
     """One heard recording and one spoken answer."""
     monkeypatch.setattr(sequences.corpus, "free_sentences", lambda: ["Two one."])
+    monkeypatch.setattr(sequences.corpus, "definitions", list)
     monkeypatch.setattr(sequences, "misheard", lambda codes, rng: codes)
     # Silence, "one" (codes 10 to 12), "two" (20 and 21), silence that is nothing else from code 8 on.
     codes = torch.tensor([1, 1, 10, 11, 12, 20, 21, 2, 3, 3, 3, 3, 3, 3, 3, 3], dtype=torch.int16)
@@ -152,19 +170,18 @@ def test_before_each_spoken_code_its_sound_is_asked_for(drawn: sequences.Sequenc
 
 
 def test_some_spoken_codes_and_nothing_else_become_others_of_the_batch() -> None:
-    torch.manual_seed(0)
-    layout = TokenLayout()
-    tokens = torch.randint(0, layout.spoken_start, (8, 1000))
-    tokens[:, 200:700] = torch.randint(layout.spoken_start, layout.size, (8, 500))
-    said = misspoken(tokens, layout)
+    layout, rng = TokenLayout(), np.random.default_rng(0)
+    tokens = rng.integers(0, layout.spoken_start, (8, 1000))
+    tokens[:, 200:700] = rng.integers(layout.spoken_start, layout.size, (8, 500))
+    said = misspoken(tokens, layout, rng)
     changed = said != tokens
     assert not changed[:, :200].any()
     assert not changed[:, 700:].any()
-    assert set(said[changed].tolist()) <= set(tokens[:, 200:700].flatten().tolist())
-    shares = changed[:, 200:700].float().mean(1)
+    assert set(said[changed].tolist()) <= set(tokens[:, 200:700].ravel().tolist())
+    shares = changed[:, 200:700].mean(1)
     assert shares.max() < 0.45
     assert shares.max() - shares.min() > 0.1
-    assert torch.equal(misspoken(tokens[:, :200], layout), tokens[:, :200])
+    assert np.array_equal(misspoken(tokens[:, :200], layout, rng), tokens[:, :200])
 
 
 def test_misheard_codes_are_one_level_off_in_one_digit() -> None:

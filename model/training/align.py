@@ -18,7 +18,8 @@ from tqdm import tqdm
 from model.audio_tokenizer import TOKEN_SAMPLES
 from model.training import corpus, phones, voices
 from model.training.corpus import Recording
-from model.training.tokenizer import DELAY, FRAME_SAMPLES, FRAMES_PER_TOKEN, Recogniser
+from model.training.recordings import FRAME_SAMPLES
+from model.training.tokenizer import DELAY, FRAMES_PER_TOKEN, Recogniser
 
 _SILENCE = phones.sound_id("_")
 _BATCH = 25

@@ -3,50 +3,53 @@
 Works on batches [B, N] of 16 kHz audio and on log-mel batches; knows nothing about texts.
 """
 
-import random
-
 import torch
 import torch.nn.functional as F
-import torchaudio.functional as AF
 from torch import Tensor
 
-
-def speed(pcm: Tensor, rng: random.Random) -> Tensor:
-    """Faster and higher, or slower and lower: one of a few ratios that resample cheaply."""
-    ratio = rng.choice(((5, 6), (9, 10), (10, 11), (1, 1), (1, 1), (1, 1), (1, 1), (10, 9), (11, 10), (6, 5)))
-    return pcm if ratio == (1, 1) else AF.resample(pcm, ratio[1], ratio[0])
+_ROOM_SAMPLES = 5600  # 0.35 s
 
 
-def noise(pcm: Tensor, rng: random.Random) -> Tensor:
-    """Level changes, coloured noise at 3 to 40 dB or other people's talk at 9 to 40, and now and then clipping."""
-    batch, samples = pcm.shape
-    gain = 10 ** (torch.empty(batch, 1).uniform_(-15, 3) / 20)
-    pcm = pcm * gain
-    kind = rng.random()
-    if kind < 0.6:
-        rows = torch.randn(batch, samples)
-        if kind < 0.38:  # coloured, from rumble to hiss: a power law, which needs no recursive filter
-            frequency = torch.linspace(1 / samples, 1, samples // 2 + 1)
-            rows = torch.fft.irfft(
-                torch.fft.rfft(rows) * frequency ** -torch.empty(batch, 1).uniform_(-0.5, 1.2), samples
-            )
-        if kind > 0.5:  # babble: the other rows of the batch, mixed
-            rows = torch.roll(pcm, 1, 0) + torch.roll(pcm, 2, 0) + 0.5 * torch.roll(pcm, 3, 0)
-            rows = torch.roll(rows, samples // 3, 1)
-        level = pcm.square().mean(1, keepdim=True).sqrt()
-        snr_db = torch.empty(batch, 1).uniform_(3 if kind <= 0.5 else 9, 40)
-        pcm = pcm + rows * level / rows.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6) / 10 ** (snr_db / 20)
-    if rng.random() < 0.05:
-        pcm = (pcm * 4).clamp(-0.5, 0.5) / 2
-    if rng.random() < 0.1:  # a room: decaying noise as impulse response
-        length = int(16000 * rng.uniform(0.05, 0.35))
-        response = torch.randn(length) * torch.exp(-torch.arange(length) / (length / 5.0))
-        response[0] = rng.uniform(4, 16)
-        pcm = AF.fftconvolve(pcm, (response / response.square().sum().sqrt()).unsqueeze(0))[:, :samples]
-    return pcm
+def _uniform(rows: int, low: float, high: float) -> Tensor:
+    return torch.rand(rows, 1) * (high - low) + low
 
 
-def spectrum(mel: Tensor, rng: random.Random) -> Tensor:
+def _rooms(rows: int, share: float) -> Tensor:
+    """Impulse responses [B, N]: decaying noise behind the direct sound in so many of the rows, else that alone."""
+    time = torch.arange(_ROOM_SAMPLES).unsqueeze(0)
+    length = _uniform(rows, 800, _ROOM_SAMPLES)
+    response = torch.randn(rows, _ROOM_SAMPLES) * torch.exp(-5 * time / length) * (time < length)
+    response = torch.where(time == 0, _uniform(rows, 4, 16), response)
+    response = response / response.square().sum(1, keepdim=True).sqrt()
+    return torch.where(torch.rand(rows, 1) < share, response, (time == 0).float())
+
+
+def noise(pcm: Tensor) -> Tensor:
+    """Level changes; coloured noise at 2 to 38 dB or other people's talk at 9 to 40; now and then a room, or clipping.
+
+    Every row is disturbed in its own way, by operations that are the same whatever is drawn.
+    """
+    rows, samples = pcm.shape
+    size = 1 << (samples + _ROOM_SAMPLES - 1).bit_length()
+    pcm = pcm * 10 ** (_uniform(rows, -15, 3) / 20)
+    pcm = torch.fft.irfft(torch.fft.rfft(pcm, size) * torch.fft.rfft(_rooms(rows, 0.12), size), size)[:, :samples]
+    kind = torch.rand(rows, 1)  # up to 0.4 coloured, to 0.52 white, to 0.64 talk, then nothing
+    # From rumble to hiss: a power law, which needs no recursive filter.
+    frequency = torch.linspace(1 / samples, 1, samples // 2 + 1)
+    power = torch.where(kind < 0.4, _uniform(rows, -0.5, 1.2), torch.zeros(rows, 1))
+    white = torch.fft.rfft(torch.randn(rows, samples))
+    other = torch.fft.irfft(white * torch.exp(-power * frequency.log()), samples)
+    talk = torch.roll(pcm, 1, 0) + torch.roll(pcm, 2, 0) + 0.5 * torch.roll(pcm, 3, 0)
+    talks = kind > 0.52
+    other = torch.where(talks, torch.roll(talk, samples // 3, 1), other)
+    snr_db = torch.where(talks, _uniform(rows, 9, 40), _uniform(rows, 2, 38))
+    level = pcm.square().mean(1, keepdim=True).sqrt()
+    scale = level / other.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6) / 10 ** (snr_db / 20)
+    pcm = torch.where(kind < 0.64, pcm + other * scale, pcm)
+    return torch.where(torch.rand(rows, 1) < 0.05, (pcm * 4).clamp(-0.5, 0.5) / 2, pcm)
+
+
+def spectrum(mel: Tensor) -> Tensor:
     """Log-mel [B, 80, T] as another throat and another line would have made it."""
     batch, bands, frames = mel.shape
     # Vocal-tract length perturbation (Jaitly & Hinton 2013): stretch the frequency axis by up to 15 %.

@@ -4,6 +4,8 @@ Recordings lie in shards: `<name>.i16` (raw mono samples, one after the other) a
 recording). A shard is complete when its `.jsonl` exists, so a killed run resumes at the first missing one.
 """
 
+import collections
+import functools
 import json
 import multiprocessing
 import pickle
@@ -66,20 +68,49 @@ def expect_sentences() -> None:
         raise ValueError(f"expected the WordNet with {_SENTENCES} sentences under {_WORDNET}, found {found}")
 
 
+def _glosses() -> Iterator[str]:
+    """What WordNet says of each meaning: its definition, then examples in quotes."""
+    for part in ("noun", "verb", "adj", "adv"):
+        for line in (_WORDNET / f"data.{part}").read_text(encoding="latin-1").splitlines():
+            yield line.partition("|")[2]
+
+
+def _is_speakable(text: str) -> bool:
+    return 3 <= len(text.split()) <= 12 and re.fullmatch(r"[A-Za-z' ,-]+", text) is not None
+
+
 def free_sentences(split: str = TRAIN) -> list[str]:
     """English sentences outside the skills: the usage examples of WordNet, always in the same random order."""
     found: set[str] = set()
-    for part in ("noun", "verb", "adj", "adv"):
-        for line in (_WORDNET / f"data.{part}").read_text(encoding="latin-1").splitlines():
-            for example in re.findall(r'"([^"]+)"', line.partition("|")[2]):
-                text = example.split(";")[0].strip(" .,")
-                if 3 <= len(text.split()) <= 12 and re.fullmatch(r"[A-Za-z' ,-]+", text):
-                    found.add(text[0].upper() + text[1:] + ".")
+    for gloss in _glosses():
+        for example in re.findall(r'"([^"]+)"', gloss):
+            text = example.split(";")[0].strip(" .,")
+            if _is_speakable(text):
+                found.add(text[0].upper() + text[1:] + ".")
     ordered = sorted(found)
     random.Random(7).shuffle(ordered)
     heldout = ordered[_HELDOUT_FREE]
     del ordered[_HELDOUT_FREE]
     return heldout if split == HELDOUT else ordered
+
+
+@functools.cache
+def definitions() -> list[str]:
+    """English phrases for training: WordNet's definitions without rare words, always in the same random order.
+
+    There are twice as many as free sentences, with other words in other orders.
+    """
+    found: set[str] = set()
+    for gloss in _glosses():
+        meaning = re.sub(r"\([^)]*\)", "", gloss.split('"')[0]).split(";")[0]
+        text = " ".join(meaning.split()).strip(" .,:")
+        if _is_speakable(text):
+            found.add(text[0].upper() + text[1:] + ".")
+    words = collections.Counter(word for text in found for word in set(text.lower().strip(".").split()))
+    common = [text for text in found if all(words[word] >= 4 for word in text.lower().strip(".").split())]
+    ordered = sorted(set(common) - set(free_sentences(HELDOUT)))
+    random.Random(7).shuffle(ordered)
+    return ordered
 
 
 def training_dialogues(count: int, seed: int = 1) -> list[Dialogue]:
@@ -116,11 +147,11 @@ def heard_lines(dialogues: list[Dialogue], free_count: int) -> list[Line]:
     return [Line(text, rng.choices(speakers, weights)[0].name, kind, _tempo(rng), HEARD_HZ) for text, kind in texts]
 
 
-def spoken_lines(dialogues: list[Dialogue], free_count: int) -> list[Line]:
-    """Every different answer, and free sentences to read aloud, in the output voice at its own tempo."""
+def spoken_lines(dialogues: list[Dialogue], free_count: int, definitions_count: int = 0) -> list[Line]:
+    """Every different answer, and English to read aloud, in the output voice at its own tempo."""
     answers = sorted({t.answer for d in dialogues for t in d.turns})
     # From the far end of the list, so that most sentences are either heard or spoken: more different texts.
-    free = free_sentences()[::-1][:free_count]
+    free = free_sentences()[::-1][:free_count] + definitions()[::-1][:definitions_count]
     lines = [(a, "answer") for a in answers] + [(f, "free") for f in free]
     random.Random(3).shuffle(lines)
     return [Line(text, voices.OUTPUT_VOICE, kind, 1.0, SPOKEN_HZ) for text, kind in lines]

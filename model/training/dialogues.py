@@ -211,7 +211,7 @@ def varied(question: str, rng: random.Random) -> str:
 def draw(rng: random.Random, split: str, skill: str | None = None) -> Dialogue:
     """One dialogue of a split, of one skill or of a mixture of one to three turns."""
     kinds = ("single", "memory", "instructions", "tools", "made-up tools")
-    kind = rng.choices(kinds, (0.65, 0.16, 0.09, 0.06, 0.04))[0] if skill is None else skill
+    kind = rng.choices(kinds, (0.52, 0.22, 0.10, 0.09, 0.07))[0] if skill is None else skill
     if kind in ("memory", "memory of more"):
         return _memory(rng, split, None if skill is None else skill)
     if kind == "instructions":

@@ -3,23 +3,24 @@
 Knows nothing about what is trained.
 """
 
+import collections
 import copy
 import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import spawn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 _Batch = TypeVar("_Batch")
-GPU_WORKERS = 12  # processes that put batches together for one GPU
+_AHEAD = 6  # steps that a GPU may be asked for before it has done them: their times are what the log and bar tell
 
 
 def on_gpu() -> bool:
@@ -52,6 +53,95 @@ def drawn(batches: Callable[[int], Iterator[_Batch]], workers: int) -> Iterator[
     ahead = max(2, 16 // workers) if workers else None
     with torch.device("cpu"):  # also in the processes that are forked here: they cannot use the GPU of their parent
         return iter(DataLoader(_Drawn(batches), batch_size=None, num_workers=workers, prefetch_factor=ahead))
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) over all matrices of one shape at a time.
+
+    What `torch.optim.Muon` does with `adjust_lr_fn="match_rms_adamw"`, in a twentieth of its operations, each of which
+    a GPU takes as long to start as to do.
+    """
+
+    _MOMENTUM, _STEPS, _A, _B, _C = 0.95, 5, 3.4445, -4.7750, 2.0315
+
+    def __init__(self, matrices: Sequence[nn.Parameter], lr: float | Tensor, weight_decay: float = 0.05) -> None:
+        shapes: dict[torch.Size, list[nn.Parameter]] = {}
+        for matrix in matrices:
+            shapes.setdefault(matrix.shape, []).append(matrix)
+        groups = [{"params": same} for same in shapes.values()]
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Every matrix has a gradient."""
+        for group in self.param_groups:
+            matrices, rate = group["params"], group["lr"]
+            gradients = torch.stack([matrix.grad for matrix in matrices])  # [K, M, N]
+            state = self.state[matrices[0]]
+            if not state:
+                state["momentum"] = torch.zeros_like(gradients)
+            state["momentum"].lerp_(gradients, 1 - self._MOMENTUM)
+            update = gradients.lerp(state["momentum"], self._MOMENTUM).bfloat16()
+            tall = update.shape[1] > update.shape[2]
+            if tall:
+                update = update.transpose(1, 2)
+            update = update / update.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+            for _ in range(self._STEPS):  # Newton-Schulz: singular values go to one
+                gram = update @ update.transpose(1, 2)
+                polynomial = torch.baddbmm(gram, gram, gram, beta=self._B, alpha=self._C)
+                update = torch.baddbmm(update, polynomial, update, beta=self._A)
+            if tall:
+                update = update.transpose(1, 2)
+            scale = 0.2 * max(update.shape[1:]) ** 0.5
+            torch._foreach_mul_(matrices, 1 - rate * group["weight_decay"])
+            torch._foreach_sub_(matrices, list((update.float() * (rate * scale)).unbind(0)))
+
+
+class Graphs:
+    """A step on a GPU as one CUDA graph for each kind of batch: a small network's thousand operations take longer to
+    start one by one than to do.
+
+    `step(kind, numbers)` learns from the batch that `numbers` on the device describe, in operations that wait for
+    nothing and allocate what they need, and gives a tensor. On a CPU it is simply called.
+    """
+
+    def __init__(self, step: Callable[[Any, Tensor], Tensor]) -> None:
+        self._step = step
+        self._buffers: dict[Hashable, Tensor] = {}
+        self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self._met: collections.Counter[Hashable] = collections.Counter()
+        if on_gpu():
+            self._pool = torch.cuda.graph_pool_handle()
+            self._stream = torch.cuda.Stream()
+
+    def __call__(self, kind: Hashable, numbers: Tensor) -> Tensor:
+        """The same tensor is written again at the next step."""
+        if not on_gpu():
+            return self._step(kind, numbers)
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            found = self._run(kind, numbers)
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return found
+
+    def _run(self, kind: Hashable, numbers: Tensor) -> Tensor:
+        if kind not in self._buffers:
+            self._buffers[kind] = torch.empty_like(numbers, device=torch.get_default_device())
+        buffer = self._buffers[kind]
+        buffer.copy_(numbers.pin_memory(), non_blocking=True)
+        if kind not in self._graphs:
+            self._met[kind] += 1
+            # The libraries choose their algorithms, and optimisers make their state, where nothing is recorded.
+            if self._met[kind] <= (1 if self._graphs else 2):
+                return self._step(kind, buffer)
+            graph = torch.cuda.CUDAGraph()
+            # Other threads may ask for pinned memory meanwhile.
+            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                found = self._step(kind, buffer)
+            self._graphs[kind] = graph, found
+        graph, found = self._graphs[kind]
+        graph.replay()
+        return found
 
 
 def by_length(lengths: Sequence[float], budget: float) -> list[list[int]]:
@@ -105,20 +195,20 @@ class Run:
         save_every: int = 200,
         matrices: Sequence[nn.Parameter] = (),
     ) -> None:
-        """`matrices` are optimised with Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), the rest
-        with AdamW."""
+        """`matrices` are optimised with Muon, the rest with AdamW."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.network, self.total = folder, network, steps
         self.log_every, self.save_every, self.warmup, self.peak = log_every, save_every, warmup, learning_rate
         chosen = {id(p) for p in matrices}
         rest = [p for p in network.parameters() if p.requires_grad and id(p) not in chosen]
+        rate: float | Tensor = torch.tensor(0.0) if on_gpu() else 0.0  # a graph reads it where it lies
         self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(rest, learning_rate, (0.9, 0.98), weight_decay=0.01, fused=True)
+            torch.optim.AdamW(rest, rate, (0.9, 0.98), weight_decay=0.01, fused=True, capturable=on_gpu())
         ]
         if matrices:
-            self.optimisers.append(
-                torch.optim.Muon(matrices, learning_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
-            )
+            self.optimisers.append(Muon(matrices, rate))
+        self._parameters = [*rest, *matrices]
+        self._started: collections.deque[torch.cuda.Event] = collections.deque()
         self.step = 0
         self._checkpoint = folder / "checkpoint.pt"
         self._hours = 0.0
@@ -127,6 +217,8 @@ class Run:
             network.load_state_dict(saved["network"])
             for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
                 optimiser.load_state_dict(state)
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
             self.step, self._hours = saved["step"], saved["hours"]
         self._processes = distributed.get_world_size() if distributed.is_initialized() else 1
         self._settings = settings | {
@@ -150,51 +242,77 @@ class Run:
         return self.peak * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
 
     def steps(self) -> Iterator[int]:
-        """The step numbers still to do; between two of them the caller calls `update`."""
+        """The step numbers still to do; between two of them the caller calls `update`, or `learn` and `count`."""
         name, silent = self.folder.name, rank() > 0
         bar = tqdm(total=self.total, initial=self.step, desc=name, unit="step", mininterval=5, disable=silent)
-        self._sums: dict[str, torch.Tensor | float] = {}
+        self._sums: Tensor | float = 0.0
         self._counts = 0
         started = time.perf_counter()
         hours_before = self._hours
         while self.step < self.total:
+            rate = self._rate()
+            for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
             yield self.step
             bar.update()
             self._hours = hours_before + (time.perf_counter() - started) / 3600
             if rank() == 0 and (self.step % self.log_every == 0 or self.step == self.total):
-                line = {k: round(float(v) / self._counts, 5) for k, v in self._sums.items()}
+                sums: list[float] = self._sums.tolist() if isinstance(self._sums, Tensor) else []
+                line = {k: round(v / self._counts, 5) for k, v in zip(self._names, sums, strict=False)}
                 with (self.folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps({"step": self.step, "hours": round(self._hours, 4)} | line) + "\n")
                 bar.set_postfix({k: f"{v:.3f}" for k, v in line.items()})
-                self._sums, self._counts = {}, 0
+                self._sums, self._counts = 0.0, 0
             if self.step % self.save_every == 0:
                 self.save()
         bar.close()
         self.save()
 
-    def update(self, loss: torch.Tensor, losses: dict[str, torch.Tensor]) -> None:
+    def update(self, loss: Tensor, losses: dict[str, Tensor]) -> None:
         """One optimiser step; `losses` go into the log."""
-        for optimiser in self.optimisers:
-            optimiser.zero_grad(set_to_none=True)
-            for group in optimiser.param_groups:
-                group["lr"] = self._rate()
+        self.count(self.learn(loss, losses))
+
+    def learn(self, loss: Tensor, losses: dict[str, Tensor]) -> Tensor:
+        """One optimiser step, which may be part of a graph; `losses`, the same ones every time, are for `count`."""
+        self._names = list(losses)
+        for p in self._parameters:
+            p.grad = None
         loss.backward()
         self._average_gradients()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        if torch.isfinite(norm):  # a batch that blew up is left out, not learnt
-            for optimiser in self.optimisers:
-                optimiser.step()
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        # From a batch that blew up nothing is learnt.
+        scale = (1.0 / (norm + 1e-6)).clamp(max=1.0).masked_fill(~torch.isfinite(norm), 0.0)
+        torch._foreach_mul_(gradients, scale)
+        for gradient in gradients:
+            gradient.nan_to_num_(0.0, 0.0, 0.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        return torch.stack([losses[name].detach().float() for name in self._names])
+
+    def count(self, losses: Tensor) -> None:
+        """After each step: the losses that `learn` gave."""
         self.step += 1
         self._counts += 1
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+        self._sums = self._sums + losses
+        if on_gpu():  # so that the clock tells what was done, not what was asked for
+            self._started.append(torch.cuda.Event())
+            self._started[-1].record()
+            if len(self._started) > _AHEAD:
+                self._started.popleft().synchronize()
 
     def _average_gradients(self) -> None:
-        """Over the processes; what a batch did not use counts as zero."""
+        """Over the processes. What a batch did not use counts as zero."""
+        parameters = self._parameters
+        for p in parameters:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
         if self._processes == 1:
             return
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+        flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
         distributed.all_reduce(flat)
         flat /= self._processes
         for p, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):

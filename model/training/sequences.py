@@ -4,13 +4,14 @@ A sequence is a list of token ids with, for each position, what its *next* token
 the question whether the turn is over. Dialogues are put together anew every time one is drawn.
 """
 
+import collections
 import functools
 import multiprocessing
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -27,8 +28,10 @@ from model.training.align import sounds_in, sounds_of
 from model.training.corpus import HEARD_HZ, Recording
 from model.training.dialogues import draw as draw_dialogue
 from model.training.dialogues import drill, varied
+from model.training.recordings import FRAME_SAMPLES, Recordings, Row, width_for
+from model.training.run import Graphs, on_gpu
 from model.training.speaker import LEAD_CUT_SAMPLES, Speaker, latents_of
-from model.training.tokenizer import DELAY, FRAMES_PER_TOKEN, Recogniser, sounds_per_frame
+from model.training.tokenizer import DELAY, FRAMES_PER_TOKEN, Recogniser
 from model.training.turns import TRAIN, Dialogue, Turn, sentence
 
 _Job = TypeVar("_Job")
@@ -81,8 +84,16 @@ HeardRow = tuple[str, str, np.ndarray, int, list[int]]
 # Text, kind, codes, the sound of each code.
 SpokenRow = tuple[str, str, np.ndarray, np.ndarray]
 _CLEAN_SHARE, _HESITANT_SHARE = 0.35, 0.3
-_HEARD_BATCH = 25
+_SPOKEN_BATCH = 25
+_HEARD_SECONDS, _GPU_HEARD_SECONDS = 64.0, 500.0
 _LEVELS, _DIGITS = AudioTokenizerConfig().levels[0], len(AudioTokenizerConfig().levels)
+
+
+class Pause(NamedTuple):
+    """Silence in a recording: behind which sample, and how many samples."""
+
+    cut: int = Row.cut
+    samples: int = 0
 
 
 def _longest(word: str) -> int:
@@ -114,59 +125,61 @@ def in_codes(borders: list[int], lead: int, scale: float) -> list[int]:
     return [at - (i == 0) for i, at in enumerate(codes)]
 
 
-def hesitant(recording: Recording, pcm: np.ndarray, rng: random.Random) -> tuple[Recording, np.ndarray]:
-    """A recording with a pause of 0.3 to 1 s behind one of its words: the turn is not over there."""
-    ends = word_borders(recording)[1:-1]
-    if not ends:
-        return recording, pcm
-    at, pause = rng.choice(ends), int(rng.uniform(0.3, 1.0) * recording.rate_hz)
-    fade = min(at, len(pcm) - at, recording.rate_hz // 100)
-    ramp = np.linspace(1, 0, fade)
-    before, after = pcm[:at].copy(), pcm[at:].copy()
-    before[at - fade :] = before[at - fade :] * ramp
-    after[:fade] = after[:fade] * ramp[::-1]
-    sounds = tuple((start if start < at else start + pause, name) for start, name in recording.sounds)
-    # The pause is a sound of its own, so that the word before it still ends where it ends.
-    place = sum(start < at for start, _ in sounds)
-    sounds = (*sounds[:place], (at, "_"), *sounds[place:])
-    moved = replace(recording, sounds=sounds, samples=recording.samples + pause)
-    return moved, np.concatenate([before, np.zeros(pause, np.int16), after])
+def _hesitation(borders: list[int], rng: random.Random) -> tuple[Pause, list[int]]:
+    """A pause of 0.3 to 1 s behind one of the words, at times, and where the words end then: the turn is not over
+    there."""
+    if len(borders) < 3 or rng.random() >= _HESITANT_SHARE:
+        return Pause(), borders
+    after = rng.randrange(1, len(borders) - 1)
+    length = int(rng.uniform(0.3, 1.0) * HEARD_HZ)
+    return Pause(borders[after], length), [*borders[: after + 1], *(at + length for at in borders[after + 1 :])]
 
 
 @torch.inference_mode()
+def heard_rows(recordings: Recordings, tokenizer: AudioTokenizer, copy: int, seed: str) -> list[HeardRow]:
+    """Every recording in some condition; a third of the first copy is left as it is."""
+    rng = random.Random(f"{seed} {copy}")
+    torch.manual_seed(rng.getrandbits(32))
+    groups: dict[tuple[int, bool], list[tuple[Row, list[int], float, float]]] = collections.defaultdict(list)
+    for which in rng.sample(range(len(recordings)), len(recordings)):
+        pause, borders = _hesitation(word_borders(recordings.about[which]), rng)
+        clean = rng.random() < (_CLEAN_SHARE if copy == 0 else 0.0)
+        speed = 1.0 if clean or rng.random() < 0.4 else rng.uniform(0.83, 1.2)
+        row = Row(which, speed, int(HEARD_HZ * rng.uniform(0, 0.4)), *pause)
+        end = (row.lead + int(recordings.samples[which]) + pause.samples) / speed
+        tail = HEARD_HZ * rng.uniform(0.1, 0.8)
+        width = width_for(end + tail + (DELAY_TOKENS + 1) * TOKEN_SAMPLES)
+        if width is not None:
+            groups[width, clean].append((row, borders, end, tail))
+
+    def codes_of(kind: tuple[int, int, bool], numbers: torch.Tensor) -> torch.Tensor:
+        rows, width, clean = kind
+        wave, _ = recordings.read(numbers.view(rows, -1), width)
+        mel = tokenizer.log_mel(wave if clean else augment.noise(wave), tokenizer.log_mel.initial_state(rows))[0]
+        if not clean:  # another throat, so that the Transformer knows what codes of strangers are like
+            mel = augment.spectrum(mel)
+        latents, _ = tokenizer.quantise(mel, tokenizer.encoder.initial_state(rows))
+        return tokenizer.fsq.codes(latents).to(torch.int16)
+
+    step, found = Graphs(codes_of), []
+    for (width, clean), group in groups.items():
+        size = max(1, int((_GPU_HEARD_SECONDS if on_gpu() else _HEARD_SECONDS) * HEARD_HZ / width))
+        for first in range(0, len(group), size):
+            batch = group[first : first + size]
+            numbers = torch.from_numpy(recordings.numbers([row for row, *_ in batch]).ravel())
+            codes = step((len(batch), width, clean), numbers).cpu().numpy()
+            for of_row, (row, borders, end, tail) in zip(codes, batch, strict=True):
+                about = recordings.about[row.which]
+                kept = of_row[: int((end + tail) / TOKEN_SAMPLES) + DELAY_TOKENS].copy()
+                words = in_codes(borders, row.lead, 1 / row.speed)
+                found.append((about.text, about.kind, kept, int(end / TOKEN_SAMPLES) + 1, words))
+    return found
+
+
 def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
     index, tokenizer, copy = job
     torch.set_num_threads(1)
-    rng = random.Random(f"{index.stem} {copy}")
-    torch.manual_seed(rng.getrandbits(32))
-    pairs = list(corpus.load_shard(index))
-    pairs = [hesitant(*pair, rng) if rng.random() < _HESITANT_SHARE else pair for pair in pairs]
-    recordings = sorted(pairs, key=lambda pair: len(pair[1]))
-    rows = []
-    for first in range(0, len(recordings), _HEARD_BATCH):
-        batch = recordings[first : first + _HEARD_BATCH]
-        lead = int(HEARD_HZ * rng.uniform(0, 0.4))
-        tails = [int(HEARD_HZ * rng.uniform(0.1, 0.8)) for _ in batch]
-        longest = max(len(pcm) for _, pcm in batch) + lead + max(tails)
-        wave = corpus.padded([pcm for _, pcm in batch], longest, lead)
-        clean = rng.random() < (_CLEAN_SHARE if copy == 0 else 0.0)
-        if not clean:
-            wave = augment.noise(augment.speed(wave, rng), rng)
-        scale = wave.shape[1] / longest
-        wave = F.pad(wave, (0, DELAY_TOKENS * TOKEN_SAMPLES))
-        wave = F.pad(wave, (0, -wave.shape[1] % TOKEN_SAMPLES))
-        mel = tokenizer.log_mel(wave, tokenizer.log_mel.initial_state(len(wave)))[0]
-        if not clean:  # another throat, so that the Transformer knows what codes of strangers are like
-            mel = augment.spectrum(mel, rng)
-        latents, _ = tokenizer.quantise(mel, tokenizer.encoder.initial_state(len(wave)))
-        codes = tokenizer.fsq.codes(latents).to(torch.int16).numpy()
-        for row, ((recording, pcm), tail) in enumerate(zip(batch, tails, strict=True)):
-            end = (lead + len(pcm)) * scale
-            length = int((end + tail) / TOKEN_SAMPLES) + DELAY_TOKENS
-            words = in_codes(word_borders(recording), lead, scale)
-            first_after = int(end / TOKEN_SAMPLES) + 1
-            rows.append((recording.text, recording.kind, codes[row, :length].copy(), first_after, words))
-    return rows
+    return heard_rows(Recordings(corpus.load_shard(index)), tokenizer, copy, index.stem)
 
 
 def _encoded(encode: Callable[[_Job], list[_Row]], jobs: list[_Job], title: str, processes: int) -> list[_Row]:
@@ -177,14 +190,27 @@ def _encoded(encode: Callable[[_Job], list[_Row]], jobs: list[_Job], title: str,
 
 
 def encode_heard(data: Path, recogniser: Recogniser, copies: int, processes: int) -> Path:
-    """Heard recordings -> codes in several conditions: `heard_codes.pt`, a list of `HeardRow`."""
+    """Heard recordings -> codes in several conditions: `heard_codes.pt`, a list of `HeardRow`. On a GPU in one go."""
     path = data / "heard_codes.pt"
     tokenizer = recogniser.tokenizer.eval().requires_grad_(False)
     shards = sorted((data / "heard").glob("*.jsonl"))
-    jobs = [(index, tokenizer, copy) for copy in range(copies) for index in shards]
-    rows = _encoded(_hear_shard, jobs, "hearing", processes)
+    if on_gpu():
+        recordings = Recordings(corpus.load(data / "heard"))
+        rows = [row for copy in range(copies) for row in heard_rows(recordings, tokenizer, copy, "all")]
+    else:
+        jobs = [(index, tokenizer, copy) for copy in range(copies) for index in shards]
+        rows = _encoded(_hear_shard, jobs, "hearing", processes)
     torch.save([(text, kind, torch.from_numpy(codes), *rest) for text, kind, codes, *rest in rows], path)
     return path
+
+
+def _sounds_per_frame(sounds: tuple[tuple[int, int], ...], frames: int) -> np.ndarray:
+    """(first sample, sound) in order -> the sound of each 20 ms, int16."""
+    if not sounds:
+        return np.full(frames, phones.UNKNOWN_SOUND, np.int16)
+    starts, names = (np.array(values) for values in zip(*sounds, strict=True))
+    which = np.searchsorted(starts, (np.arange(frames) + 0.5) * FRAME_SAMPLES, side="right") - 1
+    return np.where(which < 0, phones.sound_id("_"), names[which.clip(0)]).astype(np.int16)
 
 
 @torch.inference_mode()
@@ -198,16 +224,15 @@ def _speak_shard(job: tuple[Path, Recogniser, Recogniser]) -> list[SpokenRow]:
         recordings.append(replace(recording, samples=len(waves[-1]), rate_hz=HEARD_HZ, sounds=()))
     rows = []
     order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
-    for first in range(0, len(order), _HEARD_BATCH):
-        batch = order[first : first + _HEARD_BATCH]
+    for first in range(0, len(order), _SPOKEN_BATCH):
+        batch = order[first : first + _SPOKEN_BATCH]
         heard = [(recordings[i], (waves[i] * 32767).round().to(torch.int16).numpy()) for i in batch]
         for i, sounds in zip(batch, sounds_in(listener, heard), strict=True):
             pcm = F.pad(waves[i], (0, -len(waves[i]) % TOKEN_SAMPLES))[None]
             codes = voice.tokenizer.fsq.codes(latents_of(voice, pcm))[0]
             frames = FRAMES_PER_TOKEN * len(codes)
-            per_code = sounds_per_frame(phones.numbered(sounds), frames)[1::FRAMES_PER_TOKEN]
-            kept = codes.to(torch.int16).numpy(), per_code.to(torch.int16).numpy()
-            rows.append((recordings[i].text, recordings[i].kind, *kept))
+            per_code = _sounds_per_frame(phones.numbered(sounds), frames)[1::FRAMES_PER_TOKEN]
+            rows.append((recordings[i].text, recordings[i].kind, codes.to(torch.int16).numpy(), per_code))
     return rows
 
 
@@ -301,9 +326,8 @@ class Sequences:
                 last = borders[-1]
                 self._silences.append((codes[: borders[0] + 1], codes[last + 1 :], end - last - 1))
         if self.heard:
-            self._unheard = [
-                line for line in corpus.free_sentences() if line not in self.heard and self._can_splice(line)
-            ]
+            english = corpus.free_sentences() + corpus.definitions()
+            self._unheard = [line for line in english if line not in self.heard and self._can_splice(line)]
         for line, kind, codes, sounds in spoken:
             self.spoken[line] = codes.tolist(), sounds.tolist()
             if kind == "free":

@@ -25,8 +25,9 @@ from model.audio_detokenizer import (
 from model.audio_detokenizer import TOKEN_SAMPLES as SPOKEN_TOKEN_SAMPLES
 from model.audio_tokenizer import TOKEN_SAMPLES as HEARD_TOKEN_SAMPLES
 from model.training import corpus, phones
+from model.training.ctc import ctc, padded_labels
 from model.training.run import Run, by_length, mixed_precision, rank
-from model.training.tokenizer import Recogniser, ctc
+from model.training.tokenizer import FRAMES_PER_TOKEN, Recogniser
 
 # The spoken codes are moved earlier by so much: code t has heard the sound up to frame t + 2.
 CODE_DELAY_TOKENS = 2
@@ -113,7 +114,8 @@ def voice_loss(
     with mixed_precision():
         latents = latents_of(speaker.recogniser, AF.resample(pcm, corpus.SPOKEN_HZ, corpus.HEARD_HZ))
         local, context = speaker.recogniser.read(latents)
-    loss_ctc = ctc(context.phones, tokens, targets) + 0.5 * ctc(local.phones, tokens, targets)
+    known = tokens * FRAMES_PER_TOKEN, *padded_labels(targets)
+    loss_ctc = ctc(context.phones, *known) + 0.5 * ctc(local.phones, *known)
     detokenizer = speaker.detokenizer
     padded = torch.cat([latents, latents[:, -1:].expand(-1, LOOKAHEAD_TOKENS, -1)], 1)
     state = detokenizer.initial_state(pcm.shape[0])

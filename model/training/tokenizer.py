@@ -6,9 +6,9 @@ the text, for every voice; and, for the voices whose synthesiser says when each 
 little of the clean spectrum is asked for as well, for timing and energy.
 """
 
+import collections
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +22,14 @@ from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer, A
 from model.checkpoint import CheckpointError, load
 from model.streaming import ConvNeXtBlock, Stack
 from model.training import augment, corpus, phones
-from model.training.run import GPU_WORKERS, Run, by_length, drawn, mixed_precision, on_gpu, rank
+from model.training.ctc import ctc
+from model.training.recordings import FRAME_SAMPLES, ROW, Recordings, Row, width_for
+from model.training.run import Graphs, Run, mixed_precision, on_gpu, rank
 
-FRAMES_PER_TOKEN = 2  # phones are read at 50 Hz, so that two may share a code
-FRAME_SAMPLES = TOKEN_SAMPLES // FRAMES_PER_TOKEN
+FRAMES_PER_TOKEN = TOKEN_SAMPLES // FRAME_SAMPLES  # phones are read at 50 Hz, so that two may share a code
 DELAY = DELAY_TOKENS - 1  # a code is about the sound so many tokens ago, and has heard what came after
-_BATCH_SECONDS, _GPU_BATCH_SECONDS = 64.0, 512.0
-_SAME_NOISE = 24  # rows that are disturbed in one way
+_BATCH_SECONDS, _GPU_BATCH_SECONDS = 64.0, 768.0
+_LABEL_SAMPLES = TOKEN_SAMPLES  # the most phones that a batch has room for: one in so many samples
 _TAIL_S = 0.32  # silence after each recording: the encoder may run this far behind
 # Families whose recordings are learnt from more than once while the others are once: there are few of them, and they
 # are more like people.
@@ -103,17 +104,6 @@ def load_recogniser(folder: Path) -> Recogniser:
     return net.eval().requires_grad_(False)
 
 
-def ctc(log_probs: Tensor, tokens: Tensor, targets: list[tuple[int, ...]]) -> Tensor:
-    """Mean CTC loss per phone of a batch with `tokens` valid codes per row."""
-    device = log_probs.device
-    lengths = torch.tensor([len(t) for t in targets], device=device)
-    flat = torch.tensor([p for t in targets for p in t], device=device)
-    losses = F.ctc_loss(
-        log_probs.transpose(0, 1), flat, tokens * FRAMES_PER_TOKEN, lengths, phones.BLANK, "none", zero_infinity=True
-    )
-    return (losses / lengths.clamp(min=1)).mean()
-
-
 def frame_loss(log_probs: Tensor, sounds: Tensor) -> Tensor:
     """Cross-entropy of log-probabilities [B, 2 T, S] against the sounds [B, 2 T] of the audio; 0 if none is known."""
     delay = DELAY * FRAMES_PER_TOKEN
@@ -134,102 +124,81 @@ def sounds_per_frame(sounds: tuple[tuple[int, int], ...], frames: int, lead: int
     return torch.from_numpy(np.where(which < 0, 0, names[which.clip(0)]))
 
 
-@dataclass(frozen=True)
-class Example:
-    """A recording and what is known about it."""
-
-    pcm: np.ndarray
-    phones: tuple[int, ...]
-    sounds: tuple[tuple[int, int], ...]
-    """(first sample, sound), in order."""
-
-    @classmethod
-    def of(cls, recording: corpus.Recording, pcm: np.ndarray) -> "Example":
-        return cls(pcm, phones.phone_ids(recording.text), phones.numbered(recording.sounds))
+Kind = tuple[int, int]
+"""Rows of a batch, and samples of each."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Recordings of similar length."""
-
-    pcm: Tensor
-    """[B, 640 T]."""
-    tokens: Tensor
-    """Valid tokens of each row [B]."""
-    phones: list[tuple[int, ...]]
-    sounds: Tensor
-    """[B, 2 T]."""
-
-    def to(self, device: torch.device) -> "Batch":
-        return replace(self, pcm=self.pcm.to(device), tokens=self.tokens.to(device), sounds=self.sounds.to(device))
-
-
-def batches(examples: list[Example], rng: random.Random, seconds: float) -> Iterator[Batch]:
-    """Endless batches of similar length, of at most so many seconds each."""
+def batches(recordings: Recordings, rng: random.Random, seconds: float) -> Iterator[tuple[Kind, Tensor]]:
+    """Endless batches of so many seconds: what `Recordings.read` wants of each row [B, ROW], its valid tokens, how many
+    phones it has and which [B, width / 640], all of them int32 in one dimension."""
+    waiting: dict[int, list[tuple[Row, int]]] = collections.defaultdict(list)
+    times = [_TIMES.get(recording.voice.partition("-")[0], 1) for recording in recordings.about]
+    spoken = [phones.phone_ids(recording.text) for recording in recordings.about]
     while True:
-        # Other neighbours every time, for what is in one batch is disturbed in one way.
-        lengths = [len(e.pcm) / corpus.HEARD_HZ * rng.uniform(0.97, 1.03) for e in examples]
-        groups = by_length(lengths, seconds)
-        rng.shuffle(groups)
-        for group in groups:
-            lead = int(corpus.HEARD_HZ * rng.uniform(0.0, 0.3))
-            longest = max(len(examples[i].pcm) for i in group) + lead + int(_TAIL_S * corpus.HEARD_HZ)
-            pcm = corpus.padded([examples[i].pcm for i in group], longest, lead)
-            pcm = augment.speed(pcm, rng)
-            scale = pcm.shape[1] / longest
-            used = [(len(examples[i].pcm) + lead) * scale + _TAIL_S * corpus.HEARD_HZ for i in group]
-            pcm = F.pad(pcm, (0, -pcm.shape[1] % TOKEN_SAMPLES))
-            tokens = torch.tensor([min(int(n) // TOKEN_SAMPLES, pcm.shape[1] // TOKEN_SAMPLES) for n in used])
-            frames = pcm.shape[1] // FRAME_SAMPLES
-            sounds = torch.stack([sounds_per_frame(examples[i].sounds, frames, lead, scale) for i in group])
-            yield Batch(pcm, tokens, [examples[i].phones for i in group], sounds)
+        order = [which for which, n in enumerate(times) for _ in range(n)]
+        rng.shuffle(order)
+        for which in order:
+            speed = 1.0 if rng.random() < 0.35 else rng.uniform(0.83, 1.2)
+            row = Row(which, speed, int(corpus.HEARD_HZ * rng.uniform(0.0, 0.3)))
+            samples = (recordings.samples[which] + row.lead) / speed + _TAIL_S * corpus.HEARD_HZ
+            width = width_for(samples)
+            if width is None or len(spoken[which]) > width // _LABEL_SAMPLES:
+                continue
+            waiting[width].append((row, int(samples) // TOKEN_SAMPLES))
+            if len(waiting[width]) < max(2, int(seconds * corpus.HEARD_HZ / width)):
+                continue
+            rows, tokens = zip(*waiting.pop(width), strict=True)
+            labels = np.zeros((len(rows), 2 + width // _LABEL_SAMPLES), np.int32)
+            labels[:, 0] = tokens
+            for i, row in enumerate(rows):
+                known = spoken[row.which]
+                labels[i, 1], labels[i, 2 : 2 + len(known)] = len(known), known
+            numbers = np.concatenate([recordings.numbers(list(rows)).ravel(), labels.ravel()])
+            yield (len(rows), width), torch.from_numpy(numbers)
 
 
-def recogniser_loss(net: Recogniser, clean: Tensor, mel: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of one batch, and its parts for the log."""
-    latents = net.quantise(mel)
-    local, context = net.read(latents)
-    ctc_local, ctc_context = (ctc(r.phones, batch.tokens, batch.phones) for r in (local, context))
-    sounds_local, sounds_context = (frame_loss(r.sounds, batch.sounds) for r in (local, context))
+def recogniser_loss(
+    net: Recogniser, recordings: Recordings, kind: Kind, numbers: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of one of `batches`, and its parts for the log."""
+    count, width = kind
+    rows, known = numbers[: count * ROW].view(count, ROW), numbers[count * ROW :].view(count, -1).long()
+    log_mel = net.tokenizer.log_mel
+    with torch.no_grad():
+        pcm, sounds = recordings.read(rows, width)
+        state = log_mel.initial_state(count)
+        clean = log_mel(pcm, state)[0]
+        mel = augment.spectrum(log_mel(augment.noise(pcm), state)[0])
+    with mixed_precision():
+        latents = net.quantise(mel)
+        local, context = net.read(latents)
+        spectrum = net.spectrum(latents)[:, DELAY:].float()
+    phones_known = known[:, 0] * FRAMES_PER_TOKEN, known[:, 2:], known[:, 1]
+    ctc_local, ctc_context = (ctc(reading.phones, *phones_known) for reading in (local, context))
+    sounds_local, sounds_context = (frame_loss(reading.sounds, sounds) for reading in (local, context))
     wanted = F.avg_pool1d(clean, 4).transpose(1, 2)[:, :-DELAY]  # [B, T - DELAY, 80]
-    spectrum = F.l1_loss(net.spectrum(latents)[:, DELAY:], wanted)
-    loss = ctc_context + 0.3 * ctc_local + sounds_local + 0.5 * sounds_context + 0.3 * spectrum
-    parts = {
+    loss_spectrum = F.l1_loss(spectrum, wanted)
+    loss = ctc_context + 0.3 * ctc_local + sounds_local + 0.5 * sounds_context + 0.3 * loss_spectrum
+    return loss, {
         "ctc": ctc_context,
         "ctc_local": ctc_local,
         "sounds": sounds_context,
         "sounds_local": sounds_local,
-        "spectrum": spectrum,
+        "spectrum": loss_spectrum,
     }
-    return loss, parts
 
 
 def train(data: Path, run_folder: Path, net: Recogniser, steps: int, seed: int = 0) -> Recogniser:
     """Train `net` on the `heard` recordings under `data`."""
     torch.manual_seed(1000 * seed + rank())
-    recordings = list(corpus.load(data / "heard"))
-    examples = [
-        example
-        for recording, pcm in recordings
-        for example in [Example.of(recording, pcm)] * _TIMES.get(recording.voice.partition("-")[0], 1)
-    ]
-    hours = sum(len(pcm) for _, pcm in recordings) / corpus.HEARD_HZ / 3600
+    recordings = Recordings(corpus.load(data / "heard"))
+    hours = float(recordings.samples.sum()) / corpus.HEARD_HZ / 3600
     settings = {"recordings": len(recordings), "audio_hours": hours, "seed": seed}
     matrices = [p for m in net.modules() if isinstance(m, nn.Linear) for p in m.parameters() if p.ndim == 2]
     run = Run(run_folder, net, steps, 2e-3, settings, matrices=matrices)
-    start = f"{seed} {run.step} {rank()}"
-    rng = random.Random(start)
-    seconds, workers = (_GPU_BATCH_SECONDS, GPU_WORKERS) if on_gpu() else (_BATCH_SECONDS, 0)
-    source = drawn(lambda worker: batches(examples, random.Random(f"{start} {worker}"), seconds), workers)
-    log_mel = net.tokenizer.log_mel
+    seconds = _GPU_BATCH_SECONDS if on_gpu() else _BATCH_SECONDS
+    source = batches(recordings, random.Random(f"{seed} {run.step} {rank()}"), seconds)
+    step = Graphs(lambda kind, numbers: run.learn(*recogniser_loss(net, recordings, kind, numbers)))
     for _ in run.steps():
-        batch = next(source).to(torch.get_default_device())
-        with torch.no_grad():
-            state = log_mel.initial_state(batch.pcm.shape[0])
-            clean = log_mel(batch.pcm, state)[0]
-            noisy = torch.cat([augment.noise(rows, rng) for rows in batch.pcm.split(_SAME_NOISE)])
-            mel = augment.spectrum(log_mel(noisy, state)[0], rng)
-        with mixed_precision():
-            loss, parts = recogniser_loss(net, clean, mel, batch)
-        run.update(loss, parts)
+        run.count(step(*next(source)))
     return net

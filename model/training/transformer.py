@@ -4,10 +4,12 @@ Codes are embedded as the sum of one learnt vector per FSQ digit and a small one
 from their neighbours; on export the sums are folded into a stock embedding and output matrix.
 """
 
+import collections
 import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,44 +20,65 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from model.audio_tokenizer import FSQ
 from model.layout import TokenLayout
 from model.training import phones
-from model.training.run import GPU_WORKERS, Run, by_length, drawn, mixed_precision, on_gpu, rank
-from model.training.sequences import GOES_ON, IS_OVER, SPEECH, TEXT, Sequences
+from model.training.run import Graphs, Run, drawn, mixed_precision, on_gpu, rank
+from model.training.sequences import GOES_ON, IS_OVER, SPEECH, TEXT, Sequence, Sequences
 from model.transformer import SpeechTransformer, TransformerConfig
 
 _LEVELS = (8, 8, 8, 8)
-_BATCH_TOKENS, _GPU_BATCH_TOKENS = 3200, 25_600
+_BATCH_TOKENS, _GPU_BATCH_TOKENS = 3200, 51_200
+_GPU_WORKERS = 14  # processes that put batches together for one GPU
 _MISSPOKEN = 0.4
-_SPEECH_WEIGHT, _TURN_WEIGHT, _WORD_WEIGHT, _SOUND_WEIGHT = 0.35, 0.5, 0.5, 0.5
+# Batches have one of these widths, so that few kinds of them occur.
+_LENGTHS = (32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640)
+_NOT_ASKED = -100
+
+
+class Question(NamedTuple):
+    """What is asked of hidden states: how much it counts, and of how many tokens in a batch it may be asked."""
+
+    weight: float
+    share: float
+
+
+QUESTIONS = {
+    "text": Question(1.0, 0.45),
+    "speech": Question(0.35, 0.62),
+    "words": Question(0.5, 0.16),
+    "sounds": Question(0.5, 0.62),
+    "turn": Question(0.5, 1.0),
+}
+# A batch of which fewer tokens are asked something counts for less there: a few answers are a poor mean.
+_FEW = 0.02
 
 
 class FactoredCodes(nn.Module):
     """A table of vectors for FSQ codes: the sum of a vector per digit, and a remainder."""
 
-    digits: Tensor
+    has: Tensor
 
     def __init__(self, width: int, scale: float) -> None:
         super().__init__()
         fsq = FSQ(_LEVELS)
         codes = torch.arange(int(torch.tensor(_LEVELS).prod()))
         digits = codes.unsqueeze(1) // fsq.weights % fsq.levels + torch.arange(len(_LEVELS)) * max(_LEVELS)
-        self.register_buffer("digits", digits, persistent=False)  # [codes, D]
+        has = F.one_hot(digits, len(_LEVELS) * max(_LEVELS)).sum(1).float()
+        self.register_buffer("has", has, persistent=False)  # [codes, digits]: ones and zeros
         self.factors = nn.Parameter(torch.randn(len(_LEVELS) * max(_LEVELS), width) * scale / 2)
         self.rest = nn.Parameter(torch.zeros(len(codes), width))
 
     def table(self) -> Tensor:
         """[codes, width]."""
-        return F.embedding(self.digits, self.factors).sum(1) + self.rest
+        return self.has @ self.factors + self.rest
 
     @torch.no_grad()
     def become(self, table: Tensor) -> None:
         """Take the values of `table` [codes, width]: as much as possible by digit, the remainder by code."""
-        ones = F.one_hot(self.digits, len(self.factors)).sum(1).float()  # [codes, digits]
-        self.factors.copy_(torch.linalg.lstsq(ones, table, driver="gelsd").solution)
+        self.factors.copy_(torch.linalg.lstsq(self.has, table, driver="gelsd").solution)
         self.rest.zero_()
         self.rest.copy_(table - self.table())
 
 
-def misspoken(tokens: Tensor, layout: TokenLayout) -> Tensor:
+def misspoken(tokens: np.ndarray, layout: TokenLayout, rng: np.random.Generator) -> np.ndarray:
     """Sequences [B, T] in which up to `_MISSPOKEN` of the spoken codes are others from the same batch.
 
     A code foretells the next one so well that the text is hardly asked what comes; by itself the model then goes wrong
@@ -63,10 +86,9 @@ def misspoken(tokens: Tensor, layout: TokenLayout) -> Tensor:
     """
     spoken = tokens >= layout.spoken_start
     codes = tokens[spoken]
-    share = _MISSPOKEN * torch.rand(len(tokens), 1, device=tokens.device).expand(tokens.shape)[spoken]
-    wrong = codes[torch.randperm(len(codes), device=tokens.device)]
-    said = tokens.clone()
-    said[spoken] = torch.where(torch.rand(len(codes), device=tokens.device) < share, wrong, codes)
+    share = np.broadcast_to(_MISSPOKEN * rng.random((len(tokens), 1)), tokens.shape)[spoken]
+    said = tokens.copy()
+    said[spoken] = np.where(rng.random(len(codes)) < share, rng.permutation(codes), codes)
     return said
 
 
@@ -74,6 +96,10 @@ def _ridge(x: Tensor, y: Tensor, penalty: float = 1.0) -> Tensor:
     """The linear map from x [N, F] to y [N, C], kept small."""
     solved: Tensor = torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]), x.T @ y)
     return solved
+
+
+# Rows and width of a batch, and of how many tokens each of the questions is asked.
+Kind = tuple[int, ...]
 
 
 class Learner(nn.Module):
@@ -140,47 +166,34 @@ class Learner(nn.Module):
         heard = self.heard.table() + self.heard_prior @ self.from_prior
         return torch.cat([self.pieces, heard, self.spoken.table()])  # [V, C]
 
-    def loss(self, tokens: Tensor, targets: Tensor, hints: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """tokens, targets, hints [B, T] -> the weighted loss and its parts.
-
-        Which positions are asked what is found out where the batch was put together: a GPU need not be waited for.
-        """
-        layout, device = self.layout, self.pieces.device
-        said = misspoken(tokens, layout).to(device)
-        hidden = self.transformer.hidden(F.embedding(said, self.embeddings()))[:, :-1].flatten(0, 1)
-        following, targets, hints = tokens[:, 1:].flatten(), targets[:, :-1].flatten(), hints[:, :-1].flatten()
-
-        def asked(where: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-            """Hidden states where something is asked, and what it is."""
-            at = where.nonzero().squeeze(1)
-            return hidden[at.to(device)], classes[at].to(device)
-
-        states, wanted = asked(targets == TEXT, following)
-        text_loss = F.cross_entropy(states @ self.pieces_out.T, wanted)
-        loss = text_loss
-        parts = {"text": text_loss}
-        speech = targets == SPEECH
-        if bool(speech.any()):
-            end = layout.control("<end>")
-            codes = torch.where(following == end, layout.spoken, following - layout.spoken_start)
-            states, wanted = asked(speech, codes)
-            logits = states @ torch.cat([self.spoken_out.table(), self.pieces_out[end].unsqueeze(0)]).T
-            parts["speech"] = F.cross_entropy(logits, wanted)
-            loss = loss + _SPEECH_WEIGHT * parts["speech"]
-        for name, weight, where in (
-            ("words", _WORD_WEIGHT, (hints >= 0) & (hints < layout.text)),
-            ("sounds", _SOUND_WEIGHT, hints >= layout.text),
-        ):
-            if bool(where.any()):
-                states, wanted = asked(where, hints)
-                parts[name] = F.cross_entropy(states @ self.hint_out.T, wanted)
-                loss = loss + weight * parts[name]
-        turn = (targets == GOES_ON) | (targets == IS_OVER)
-        if bool(turn.any()):
-            states, wanted = asked(turn, (targets == IS_OVER).float())
-            direction = self.pieces_out[layout.control("<end>")] - self.pieces_out[layout.control("<listen>")]
-            parts["turn"] = F.binary_cross_entropy_with_logits(states @ direction, wanted)
-            loss = loss + _TURN_WEIGHT * parts["turn"]
+    def loss(self, kind: Kind, numbers: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """One of `batches` -> the weighted loss and its parts."""
+        rows, width, *asked = kind
+        said, *pairs = numbers.long().split([rows * width, *(n for count in asked for n in (count, count))])
+        embedded = self.embeddings().index_select(0, said).view(rows, width, -1)
+        hidden = self.transformer.hidden(embedded).flatten(0, 1)
+        end, listen = (self.pieces_out[self.layout.control(name)].unsqueeze(0) for name in ("<end>", "<listen>"))
+        classes = {
+            "text": self.pieces_out,
+            "speech": torch.cat([self.spoken_out.table(), end]),
+            "words": self.hint_out,
+            "sounds": self.hint_out,
+            "turn": end - listen,
+        }
+        loss, parts = torch.zeros(()), {}
+        for (name, question), places, wanted in zip(QUESTIONS.items(), pairs[::2], pairs[1::2], strict=True):
+            states = hidden.index_select(0, places)
+            known = wanted != _NOT_ASKED
+            if name == "turn":
+                score = (states @ classes[name].T).squeeze(1).float()
+                losses = F.binary_cross_entropy_with_logits(score, wanted.float(), reduction="none")
+                total = losses.masked_fill(~known, 0.0).sum()
+            else:
+                scores = (states @ classes[name].T).float()
+                total = F.cross_entropy(scores, wanted, ignore_index=_NOT_ASKED, reduction="sum")
+            parts[name] = total / known.sum().clamp(min=1)
+            enough = (known.sum() / (_FEW * rows * width)).clamp(max=1.0)
+            loss = loss + question.weight * enough * parts[name]
         return loss, parts
 
     @torch.no_grad()
@@ -192,21 +205,56 @@ class Learner(nn.Module):
         return self.transformer
 
 
-def batches(sequences: Sequences, rng: random.Random, mix: dict[str, float], size: int) -> Iterator[tuple[Tensor, ...]]:
-    """Endless batches of similar length and at most `size` tokens: tokens, targets and hints [B, T]."""
+def _asked(group: list[Sequence], width: int, layout: TokenLayout) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Tokens [B, T], and the wanted class at each of them for each of the questions [B T]."""
+    tokens, targets, hints = (np.full((len(group), width), filler) for filler in (0, 0, -1))
+    for row, sequence in enumerate(group):
+        length = len(sequence.tokens)
+        tokens[row, :length], targets[row, :length] = sequence.tokens, sequence.targets
+        hints[row, :length] = sequence.hints
+    following = np.roll(tokens, -1, 1)
+    codes = np.where(following == layout.control("<end>"), layout.spoken, following - layout.spoken_start)
+    word = (hints >= 0) & (hints < layout.text)
+    turn = (targets == GOES_ON) | (targets == IS_OVER)
+    wanted = {
+        "text": np.where(targets == TEXT, following, _NOT_ASKED),
+        "speech": np.where(targets == SPEECH, codes, _NOT_ASKED),
+        "words": np.where(word, hints, _NOT_ASKED),
+        "sounds": np.where(hints >= layout.text, hints, _NOT_ASKED),
+        "turn": np.where(turn, targets == IS_OVER, _NOT_ASKED),
+    }
+    return tokens, [wanted[name].ravel() for name in QUESTIONS]
+
+
+def batches(
+    sequences: Sequences, seed: str, mix: dict[str, float], size: int, fixed: bool = False
+) -> Iterator[tuple[Kind, Tensor]]:
+    """Endless batches of `size` tokens: those said, and for each question the places where it is asked and the classes
+    wanted there, all of them int32 in one dimension.
+
+    `fixed`: room for as many places as a batch of its shape ever has, so that there is one kind for each width.
+    """
+    rng, noise = random.Random(seed), np.random.default_rng(list(seed.encode()))
+    waiting: dict[int, list[Sequence]] = collections.defaultdict(list)
     while True:
-        pool = [sequences.draw(rng, mix) for _ in range(size // 20)]
-        groups = by_length([len(s.tokens) for s in pool], size)
-        rng.shuffle(groups)
-        for chosen in groups:
-            group = [pool[i] for i in chosen]
-            width = max(len(s.tokens) for s in group)
-            tokens, targets, hints = (np.full((len(group), width), filler) for filler in (0, 0, -1))
-            for row, sequence in enumerate(group):
-                length = len(sequence.tokens)
-                tokens[row, :length], targets[row, :length] = sequence.tokens, sequence.targets
-                hints[row, :length] = sequence.hints
-            yield torch.from_numpy(tokens), torch.from_numpy(targets), torch.from_numpy(hints)
+        sequence = sequences.draw(rng, mix)
+        width = next((n for n in _LENGTHS if n >= len(sequence.tokens)), None)
+        if width is None:
+            continue
+        waiting[width].append(sequence)
+        rows = max(2, size // width)
+        if len(waiting[width]) < rows:
+            continue
+        tokens, asked = _asked(waiting.pop(width), width, sequences.layout)
+        parts, counts = [misspoken(tokens, sequences.layout, noise).ravel()], []
+        for question, wanted in zip(QUESTIONS.values(), asked, strict=True):
+            places, room = np.flatnonzero(wanted != _NOT_ASKED), int(question.share * wanted.size)
+            if len(places) > room:
+                places = np.sort(noise.choice(places, room, replace=False))
+            counts.append(room if fixed else len(places))
+            empty = counts[-1] - len(places)
+            parts += [np.pad(places, (0, empty)), np.pad(wanted[places], (0, empty), constant_values=_NOT_ASKED)]
+        yield (rows, width, *counts), torch.from_numpy(np.concatenate(parts).astype(np.int32))
 
 
 def train(
@@ -220,22 +268,26 @@ def train(
 ) -> Learner:
     """Train `learner` for `steps` batches of `mix`."""
     torch.manual_seed(1000 * seed + rank())
-    weights = {"speech": _SPEECH_WEIGHT, "turn": _TURN_WEIGHT, "words": _WORD_WEIGHT, "sounds": _SOUND_WEIGHT}
     # On a CPU, putting a batch together takes a fifth of the time of learning it: another process does so meanwhile.
-    size, workers = (_GPU_BATCH_TOKENS, GPU_WORKERS) if on_gpu() else (_BATCH_TOKENS, 1)
+    size, workers = (_GPU_BATCH_TOKENS, _GPU_WORKERS) if on_gpu() else (_BATCH_TOKENS, 1)
+    weights = {name: question.weight for name, question in QUESTIONS.items()}
     settings = {"mix": mix, "seed": seed, "batch_tokens": size, "weights": weights, "misspoken": _MISSPOKEN}
     matrices = [p for p in learner.transformer.model.layers.parameters() if p.ndim == 2]
     run = Run(run_folder, learner, steps, learning_rate, settings, matrices=matrices)
-    start = f"{seed} {run.step} {rank()}"  # a run that goes on must not draw again what it has learnt from
+    start, fixed = f"{seed} {run.step} {rank()}", on_gpu()  # a run that goes on must not draw again what it has learnt
     if shutil.which("g++") and not on_gpu():  # once compiled, for any length, a step takes three quarters of the time
         learner.transformer.hidden = torch.compile(learner.transformer.hidden, dynamic=True)  # type: ignore[method-assign]
     # On a CPU, over 170 tokens the fused attention takes four times as long to go backward as plain products do both
     # ways.
     attention = SDPBackend.FLASH_ATTENTION if on_gpu() else SDPBackend.MATH
-    source = drawn(lambda worker: batches(sequences, random.Random(f"{start} {worker}"), mix, size), workers)
-    for _ in run.steps():
-        batch = next(source)
+
+    def learnt(kind: Kind, numbers: Tensor) -> Tensor:
         with mixed_precision(), sdpa_kernel(attention):
-            loss, parts = learner.loss(*batch)
-        run.update(loss, parts)
+            loss, parts = learner.loss(kind, numbers)
+        return run.learn(loss, parts)
+
+    step = Graphs(learnt)
+    source = drawn(lambda worker: batches(sequences, f"{start} {worker}", mix, size, fixed), workers)
+    for _ in run.steps():
+        run.count(step(*next(source)))
     return learner

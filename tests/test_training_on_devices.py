@@ -1,0 +1,194 @@
+"""What the training computes in its own way, so that a GPU need not wait, is what torch or a plain loop computes."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from model import EMBEDDED
+from model.audio_tokenizer import AudioTokenizerConfig
+from model.layout import TokenLayout
+from model.text_tokenizer import TextTokenizer
+from model.training import augment, phones, sequences, tokenizer, transformer
+from model.training.corpus import Recording
+from model.training.ctc import ctc, padded_labels
+from model.training.recordings import WIDTHS, Recordings, Row
+from model.training.run import Muon
+from model.training.transformer import Learner
+from model.training.turns import Dialogue, Turn
+from model.transformer import TransformerConfig
+
+
+def test_ctc_is_torch_s() -> None:
+    """Also with a label twice in a row; a row that no path fits into counts as nothing."""
+    torch.manual_seed(0)
+    targets: list[tuple[int, ...]] = [(1, 2, 3, 3, 5), (4,), (1, 1, 1, 1, 1, 1), (7, 8)]
+    frames = torch.tensor([20, 9, 8, 20])
+    scores = torch.randn(4, 20, 9, requires_grad=True)
+    labels, counts = padded_labels(targets)
+    ours = ctc(scores.log_softmax(-1), frames, labels, counts)
+    log_probs = scores.log_softmax(-1).transpose(0, 1)
+    flat = torch.tensor([label for row in targets for label in row])
+    losses = F.ctc_loss(log_probs, flat, frames, counts, 0, "none", zero_infinity=True)
+    torchs = (losses / counts).mean()
+    assert losses[2] == 0
+    torch.testing.assert_close(ours, torchs)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, scores, retain_graph=True)[0] for loss in (ours, torchs)))
+
+
+def test_muon_is_torch_s() -> None:
+    torch.manual_seed(0)
+    shapes = ((8, 16), (16, 8), (8, 16))
+    ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    torchs = [nn.Parameter(p.detach().clone()) for p in ours]
+    for name, matrices in (("ours", ours), ("torchs", torchs)):
+        torch.manual_seed(1)
+        optimiser: torch.optim.Optimizer = (
+            Muon(matrices, 0.01)
+            if name == "ours"
+            else torch.optim.Muon(matrices, 0.01, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+        )
+        for _ in range(3):
+            for p in matrices:
+                p.grad = torch.randn(p.shape)
+            optimiser.step()
+    for mine, theirs in zip(ours, torchs, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.fixture
+def recordings() -> Recordings:
+    """Three tones; `b` begins in the middle of each."""
+    pairs = []
+    for i, samples in enumerate((16_000, 12_000, 14_000)):
+        pcm = (8000 * np.sin(np.arange(samples) * (i + 1) / 20)).astype(np.int16)
+        sounds = ((0, "a"), (samples // 2, "b"))
+        pairs.append((Recording(f"line {i}", "v", "free", 0, samples, 16_000, sounds), pcm))
+    return Recordings(pairs)
+
+
+def _read(recordings: Recordings, *rows: Row, width: int = WIDTHS[1]) -> tuple[torch.Tensor, torch.Tensor]:
+    return recordings.read(torch.from_numpy(recordings.numbers(list(rows))), width)
+
+
+def test_a_row_of_a_batch_is_the_recording_behind_its_silence(recordings: Recordings) -> None:
+    wave, sounds = _read(recordings, Row(1, lead=800), Row(2))
+    plain = torch.from_numpy((8000 * np.sin(np.arange(12_000) / 10)).astype(np.int16)).float() / 32768
+    torch.testing.assert_close(wave[0, 800 : 800 + 11_999], plain[:-1])
+    assert not wave[0, :800].any()
+    assert not wave[0, 12_800:].any()
+    silence, a, b = (phones.sound_id(name) for name in ("_", "a", "b"))
+    assert sounds[0].tolist()[:23] == [silence] * 2 + [a] * 19 + [b] * 2
+
+
+def test_a_faster_row_is_shorter_and_higher(recordings: Recordings) -> None:
+    wave, _ = _read(recordings, Row(0, speed=1.25))
+    wanted = torch.sin(torch.arange(12_700) * 1.25 / 20) * 8000 / 32768
+    torch.testing.assert_close(wave[0, 10:12_700], wanted[10:], atol=2e-4, rtol=0)
+    assert not wave[0, 12_800:].any()
+
+
+def test_a_pause_in_a_row_moves_what_follows(recordings: Recordings) -> None:
+    whole, _ = _read(recordings, Row(0))
+    paused, sounds = _read(recordings, Row(0, cut=4000, pause=6400), width=WIDTHS[2])
+    assert not paused[0, 4000 : 4000 + 6400].any()
+    torch.testing.assert_close(paused[0, :3800], whole[0, :3800])
+    torch.testing.assert_close(paused[0, 10_600 : 10_600 + 9000], whole[0, 4200 : 4200 + 9000])
+    silence, a, b = (phones.sound_id(name) for name in ("_", "a", "b"))
+    assert sounds[0].tolist()[:46] == [a] * 12 + [silence] * 20 + [a] * 13 + [b]
+
+
+def test_noise_and_other_throats_keep_shape_and_are_different_for_each_row() -> None:
+    torch.manual_seed(0)
+    wave = torch.sin(torch.arange(16_000) / 9).repeat(64, 1) / 4
+    noisy = augment.noise(wave)
+    assert noisy.shape == wave.shape
+    assert torch.isfinite(noisy).all()
+    assert len({round(float(row.square().mean()), 7) for row in noisy}) == 64
+    mel = torch.randn(8, 80, 100)
+    assert augment.spectrum(mel).shape == mel.shape
+
+
+@pytest.fixture
+def small_learner() -> Learner:
+    torch.manual_seed(0)
+    layout = TokenLayout()
+    config = TransformerConfig(layout.size, hidden_size=32, num_hidden_layers=1, intermediate_size=32)
+    return Learner(config, layout, torch.rand(layout.heard, 20))
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> sequences.Sequences:
+    drawn = sequences.Sequences(TokenLayout(), TextTokenizer.load(EMBEDDED / "tokenizer.json"))
+    drawn.dialogues = [Dialogue((Turn("sums", "One two.", "Two.", "two"),))]
+    drawn.fill([], [("Two.", "answer", np.arange(100, 116, dtype=np.int16), np.arange(16, dtype=np.int16))])
+    return drawn
+
+
+def _first(batches: Iterator[tuple[transformer.Kind, torch.Tensor]]) -> tuple[transformer.Kind, torch.Tensor]:
+    return next(batches)
+
+
+def test_room_for_more_answers_changes_no_loss(small_learner: Learner, typed: sequences.Sequences) -> None:
+    mix = {"typed": 0.5, "dialogue": 0.5}
+    exact, padded = (_first(transformer.batches(typed, "a seed", mix, 400, fixed)) for fixed in (False, True))
+    assert exact[0][:2] == padded[0][:2]
+    assert len(exact[1]) < len(padded[1])
+    (loss, parts), (same_loss, same_parts) = small_learner.loss(*exact), small_learner.loss(*padded)
+    torch.testing.assert_close(loss, same_loss)
+    torch.testing.assert_close(parts, same_parts)
+
+
+def test_the_loss_of_text_is_that_of_each_next_token(small_learner: Learner, typed: sequences.Sequences) -> None:
+    (rows, width, *_), numbers = _first(transformer.batches(typed, "another", {"typed": 1.0}, 200))
+    tokens = numbers[: rows * width].view(rows, width).long()
+    rng = random.Random("another")
+    drawn: dict[tuple[int, ...], sequences.Sequence] = {}
+    while len(drawn) < 400:
+        sequence = typed.draw(rng, {"typed": 1.0})
+        drawn[tuple(sequence.tokens)] = sequence
+    losses = []
+    for row in tokens:
+        sequence = next(s for s in drawn.values() if tuple(row[: len(s.tokens)].tolist()) == tuple(s.tokens))
+        hidden = small_learner.transformer.hidden(F.embedding(row, small_learner.embeddings())[None])[0]
+        for at, target in enumerate(sequence.targets):
+            if target == sequences.TEXT:
+                scores = hidden[at] @ small_learner.pieces_out.T
+                losses.append(F.cross_entropy(scores, torch.tensor(sequence.tokens[at + 1])))
+    torch.testing.assert_close(small_learner.loss((rows, width, *_), numbers)[1]["text"], torch.stack(losses).mean())
+
+
+def test_a_recogniser_learns_and_its_run_goes_on(
+    tmp_path: Path, recordings: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phones, "phone_ids", lambda text: (1, 2, 3))
+    monkeypatch.setattr(tokenizer, "Recordings", lambda pairs: recordings)
+    monkeypatch.setattr(tokenizer, "_BATCH_SECONDS", 5.0)
+    monkeypatch.setattr(tokenizer, "AudioTokenizerConfig", AudioTokenizerConfig)
+    torch.manual_seed(0)
+    net = tokenizer.Recogniser(AudioTokenizerConfig(channels=32, blocks=2, heads=2))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    tokenizer.train(tmp_path, tmp_path / "run", net, 2)
+    assert not torch.equal(net.state_dict()["local.0.weight"], before["local.0.weight"])
+    tokenizer.train(tmp_path, tmp_path / "run", net, 3)
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 3
+
+
+def test_heard_rows_are_codes_with_the_end_and_the_words(
+    recordings: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequences, "sounds_of", lambda word: [0])
+    net = tokenizer.Recogniser(AudioTokenizerConfig(channels=32, blocks=2, heads=2)).eval().requires_grad_(False)
+    rows = sequences.heard_rows(recordings, net.tokenizer, 1, "seed")
+    assert sorted(text for text, *_ in rows) == ["line 0", "line 1", "line 2"]
+    for _, kind, codes, end, words in rows:
+        assert kind == "free"
+        assert codes.dtype == np.int16
+        assert end < len(codes)
+        assert len(words) == 3
+        assert words == sorted(words)
