@@ -28,7 +28,8 @@ class KVCache:
 
 def _unit(x: Tensor, eps: Tensor) -> Tensor:
     """x over its root mean square."""
-    return x * torch.rsqrt(torch.addcmul(eps, x, x).mean(-1, keepdim=True))
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x * torch.rsqrt(torch.addcmul(eps, norm, norm, value=1 / x.shape[-1]))
 
 
 class CachedTransformer:
@@ -93,14 +94,21 @@ class CachedTransformer:
             qkv = to_qkv(_unit(x, eps)).view(batch, width, heads + 2 * kv_heads, size)
             qk = _unit(qkv[:, :, : heads + kv_heads], eps) * norm
             qk = torch.addcmul(qk * cos, qk.roll(size // 2, -1), sin)  # [B, T, H + KV, D]
-            cache.keys[i][rows, :, :, positions] = qk[:, :, heads:]
-            cache.values[i][rows, :, positions] = qkv[:, :, heads + kv_heads :]
-            queries[inside] = qk[:, :, :heads].transpose(1, 2)
+            if batch == 1:  # places as numbers instead of tensors: a third of the time
+                cache.keys[i][first, :, :, total - width : total] = qk[0, :, heads:].permute(1, 2, 0)
+                cache.values[i][first, :, total - width : total] = qkv[0, :, heads + kv_heads :].transpose(0, 1)
+                queries = qk[:, :, :heads].transpose(1, 2)
+            else:
+                cache.keys[i][rows, :, :, positions] = qk[:, :, heads:]
+                cache.values[i][rows, :, positions] = qkv[:, :, heads + kv_heads :]
+                queries[inside] = qk[:, :, :heads].transpose(1, 2)
             keys = cache.keys[i][here, :, :, :total].flatten(0, 1)
             values = cache.values[i][here, :, :total].flatten(0, 1)
-            scores = torch.baddbmm(bias, queries.view(range_rows * kv_heads, -1, size), keys)
+            scores = torch.baddbmm(bias, queries.reshape(range_rows * kv_heads, -1, size), keys)
             seen = torch.bmm(scores.softmax(-1), values).view(queries.shape)  # [R, H, T, D]
-            x = x + to_out(seen[inside].transpose(1, 2).flatten(2))
+            if batch > 1:
+                seen = seen[inside]
+            x = x + to_out(seen.transpose(1, 2).flatten(2))
             gate, up = to_gate_up(_unit(x, eps)).chunk(2, -1)
             x = x + to_down(F.silu(gate) * up)
         return _unit(x, eps) * self._final

@@ -71,18 +71,20 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs [..., in] -> [..., out]."""
-        return self.rows(x, 0, len(self.weight))
+        if self._fast and x.numel() <= self.FEW * x.shape[-1]:
+            return self._product(x, self._whole, self._scale)
+        return self._many(x)  # type: ignore[no-any-return]
 
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
         """The outputs from `start` to `stop` only."""
-        flat = x.reshape(-1, x.shape[-1])
-        if self._fast and len(flat) <= self.FEW:
-            whole, scale = self._whole[start:stop], self._scale[start:stop]
-            product = torch._weight_int8pack_mm(flat.bfloat16(), whole, scale).to(x.dtype)
-            return product.view(*x.shape[:-1], stop - start)
-        if stop - start == len(self.weight):
-            return self._many(x)  # type: ignore[no-any-return]
+        if self._fast and x.numel() <= self.FEW * x.shape[-1]:
+            return self._product(x, self._whole[start:stop], self._scale[start:stop])
         return F.linear(x, self.weight[start:stop])
+
+    @staticmethod
+    def _product(x: Tensor, whole: Tensor, scale: Tensor) -> Tensor:
+        inputs = x.reshape(-1, x.shape[-1]).bfloat16()
+        return torch._weight_int8pack_mm(inputs, whole, scale).to(x.dtype).view(*x.shape[:-1], len(scale))
 
 
 def pack(network: nn.Module) -> None:

@@ -40,11 +40,13 @@ def test_logits_are_those_of_transformers_on_the_same_checkpoint(tiny_dir: Path)
 
 
 @pytest.mark.usefixtures("exact")
-def test_extending_piece_by_piece_gives_what_the_whole_gives(net: SpeechTransformer) -> None:
-    tokens, cache, cached = _tokens(2, 30), KVCache(net.config, 4, 64), CachedTransformer(net)
-    slots, pieces = torch.tensor([3, 1]), []
+@pytest.mark.parametrize("slots", [[3, 1], [2]])
+def test_extending_piece_by_piece_gives_what_the_whole_gives(net: SpeechTransformer, slots: list[int]) -> None:
+    tokens, cache, cached = _tokens(len(slots), 30), KVCache(net.config, 4, 64), CachedTransformer(net)
+    pieces = []
     for first, last in ((0, 7), (7, 8), (8, 25), (25, 30)):
-        pieces.append(cached.extend(tokens[:, first:last], slots, torch.tensor([first, first]), cache))
+        lengths = torch.full((len(slots),), first)
+        pieces.append(cached.extend(tokens[:, first:last], torch.tensor(slots), lengths, cache))
     torch.testing.assert_close(net.lm_head(torch.cat(pieces, 1)), net(tokens), atol=1e-4, rtol=1e-4)
 
 
