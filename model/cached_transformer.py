@@ -4,15 +4,15 @@ The same function as `SpeechTransformer`, arranged for few and small operations,
 model every operation costs about as much to start as to do: norm weights are folded into the matrices behind them,
 projections of the same input are one product, queries and keys are normalised and rotated together, and keys and values
 are read where they lie. Attention is two plain products and a softmax: with so few queries these read the cache faster
-than torch's fused operator does (16 sequences of 1200 tokens: a step takes 15 % less). Weights have 8 bits. It knows
-nothing about what the tokens mean.
+than torch's fused operator does (16 sequences of 1200 tokens: a step takes 15 % less). Weights have 8 bits
+unless whole ones are asked for. It knows nothing about what the tokens mean.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.packed import Int8Linear
+from model.packed import Int8Linear, PackedLinear
 from model.transformer import SpeechTransformer, TransformerConfig
 
 
@@ -35,10 +35,11 @@ def _unit(x: Tensor, eps: Tensor) -> Tensor:
 class CachedTransformer:
     """Weights of a `SpeechTransformer`, rearranged. `embeddings` and `head` are its own."""
 
-    def __init__(self, net: SpeechTransformer) -> None:
+    def __init__(self, net: SpeechTransformer, linear: type[PackedLinear] = Int8Linear) -> None:
+        """`linear`: how weights are kept."""
         self.config = config = net.config
         self.embeddings: Tensor = net.model.embed_tokens.weight
-        self.head = Int8Linear(net.lm_head.weight)
+        self.head = linear(net.lm_head.weight)
         half = config.head_dim // 2
         self._cos, self._sin = net.cos, torch.cat([-net.sin[:, :half], net.sin[:, half:]], 1)
         self._eps = torch.tensor(config.rms_norm_eps)
@@ -53,11 +54,11 @@ class CachedTransformer:
             gates = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
             self._layers.append(
                 (
-                    Int8Linear(torch.cat(projections) * layer.input_layernorm.weight),
+                    linear(torch.cat(projections) * layer.input_layernorm.weight),
                     torch.cat(norms),
-                    Int8Linear(attention.o_proj.weight),
-                    Int8Linear(gates * layer.post_attention_layernorm.weight),
-                    Int8Linear(mlp.down_proj.weight),
+                    linear(attention.o_proj.weight),
+                    linear(gates * layer.post_attention_layernorm.weight),
+                    linear(mlp.down_proj.weight),
                 )
             )
 

@@ -28,25 +28,29 @@ def _mkl_knows() -> bool:
 
 
 class PackedLinear(nn.Module):
-    """A linear layer for inference. It keeps no weight as it came, except where it cannot be laid out."""
+    """A linear layer for inference."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         """Weight [out, in] and bias [out]."""
         super().__init__()
         fits = _AVAILABLE and not _mkl_knows() and weight.device.type == "cpu" and weight.dtype == torch.float32
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach()) if fits else None
-        self.weight = None if fits else weight.detach()
+        self.weight = weight.detach()
         self.bias = bias
 
     def forward(self, x: Tensor) -> Tensor:
+        """Inputs [..., in] -> [..., out]."""
         if self._packed is None:
-            assert self.weight is not None
             return F.linear(x, self.weight, self.bias)
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
         return product
 
+    def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """The outputs from `start` to `stop` only."""
+        return F.linear(x, self.weight[start:stop], None if self.bias is None else self.bias[start:stop])
 
-class Int8Linear(nn.Module):
+
+class Int8Linear(PackedLinear):
     """A linear layer for inference with weights of 8 bits, whose rows have a scale each.
 
     For few inputs reading the weights is what takes the time, and these are a quarter as long: one input through the
@@ -59,27 +63,26 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: Tensor) -> None:
         """Weight [out, in]."""
-        super().__init__()
-        weight = weight.detach()
-        self._scale = (weight.abs().amax(1) / 127).clamp(min=1e-12).bfloat16()  # [out]
-        scale = self._scale.float().unsqueeze(1)
-        self._whole = (weight / scale).round().clamp(-128, 127).to(torch.int8)
-        self.weight = self._whole * scale
-        self._many = PackedLinear(self.weight)
-        # Without these instructions the operator takes longer than the others.
-        self._fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and hasattr(torch, "_weight_int8pack_mm")
+        scale = (weight.detach().abs().amax(1) / 127).clamp(min=1e-12).bfloat16()  # [out]
+        whole = (weight.detach() / scale.float().unsqueeze(1)).round().clamp(-128, 127).to(torch.int8)
+        super().__init__(whole * scale.float().unsqueeze(1))
+        self._scale, self._whole = scale, whole
+        # Without these instructions the operator takes longer than the others; it reads 16 inputs at a time, beyond the
+        # end, too.
+        knows = torch.backends.cpu.get_cpu_capability() == "AVX512" and hasattr(torch, "_weight_int8pack_mm")
+        self._fast = knows and weight.shape[1] % 16 == 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs [..., in] -> [..., out]."""
         if self._fast and x.numel() <= self.FEW * x.shape[-1]:
             return self._product(x, self._whole, self._scale)
-        return self._many(x)  # type: ignore[no-any-return]
+        return super().forward(x)
 
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
         """The outputs from `start` to `stop` only."""
         if self._fast and x.numel() <= self.FEW * x.shape[-1]:
             return self._product(x, self._whole[start:stop], self._scale[start:stop])
-        return F.linear(x, self.weight[start:stop])
+        return super().rows(x, start, stop)
 
     @staticmethod
     def _product(x: Tensor, whole: Tensor, scale: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import resource
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,7 +57,7 @@ _HAS_VLLM = importlib.util.find_spec("vllm") is not None
 _needs_vllm = pytest.mark.skipif(not _HAS_VLLM, reason="vLLM is not installed; `make test-vllm` does")
 _KINDS = ["torch", pytest.param("vllm", marks=_needs_vllm)]
 
-CONFIG = EngineConfig(slots=8, length=512, prefill_tokens=32)
+CONFIG = EngineConfig(weights="float32", slots=8, length=512, prefill_tokens=32)
 GREEDY = Sampling()
 
 
@@ -262,6 +263,23 @@ def test_a_stopped_answer_keeps_its_tokens_and_disturbs_nobody(engine: TokenEngi
 
 
 # --- many at once, and too many --------------------------------------------------------------------------------------
+
+
+def test_weights_of_8_bits_say_nearly_always_what_whole_ones_do(model: SpeechModel) -> None:
+    prompts = [typed(model, f"what is {i} plus {i}") for i in range(20)]
+    engine = TorchTokenEngine(model.transformer, model.layout, replace(CONFIG, weights="int8"))
+    likeliest = []
+    for prompt in prompts:
+        rule = SpeechRule(model.layout, 40)
+        tokens = said(engine, prompt, SpeechRule(model.layout, 40))
+        with torch.inference_mode():
+            logits = model.transformer(torch.tensor([[*prompt, *tokens]]))[0, len(prompt) - 1 :]
+        for position, token in enumerate(tokens):
+            allowed = rule.allowed()
+            ids = [*range(allowed.start, allowed.stop), *allowed.also]
+            likeliest.append(token == ids[int(logits[position, ids].argmax())])
+            rule.accept(token)
+    assert sum(likeliest) > 0.95 * len(likeliest)
 
 
 def test_many_sessions_at_once_each_say_what_they_would_alone(engine: TokenEngine, model: SpeechModel) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import cached_transformer
 from model.cached_transformer import CachedTransformer, KVCache
 from model.checkpoint import SpeechModel
 from model.packed import PackedLinear
@@ -15,12 +14,6 @@ from model.transformer import SpeechTransformer
 @pytest.fixture(scope="module")
 def net(tiny: SpeechModel) -> SpeechTransformer:
     return tiny.transformer
-
-
-@pytest.fixture
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights as they are: what is left is the same function, in another order."""
-    monkeypatch.setattr(cached_transformer, "Int8Linear", PackedLinear)
 
 
 def _tokens(batch: int, length: int) -> torch.Tensor:
@@ -39,10 +32,9 @@ def test_logits_are_those_of_transformers_on_the_same_checkpoint(tiny_dir: Path)
         torch.testing.assert_close(load(tiny_dir).transformer(tokens), reference(tokens).logits, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("slots", [[3, 1], [2]])
 def test_extending_piece_by_piece_gives_what_the_whole_gives(net: SpeechTransformer, slots: list[int]) -> None:
-    tokens, cache, cached = _tokens(len(slots), 30), KVCache(net.config, 4, 64), CachedTransformer(net)
+    tokens, cache, cached = _tokens(len(slots), 30), KVCache(net.config, 4, 64), CachedTransformer(net, PackedLinear)
     pieces = []
     for first, last in ((0, 7), (7, 8), (8, 25), (25, 30)):
         lengths = torch.full((len(slots),), first)
@@ -58,11 +50,10 @@ def test_weights_of_8_bits_change_little(net: SpeechTransformer) -> None:
     assert float((torch.cat(pieces, 1) - wanted).norm() / wanted.norm()) < 0.03
 
 
-@pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("slots", [(0, 1), (9, 0), (5, 3)])
 def test_rows_of_different_length_do_not_disturb_each_other(net: SpeechTransformer, slots: tuple[int, int]) -> None:
     long, short = _tokens(1, 20), _tokens(1, 5)
-    cache, cached, where = KVCache(net.config, 10, 64), CachedTransformer(net), torch.tensor(slots)
+    cache, cached, where = KVCache(net.config, 10, 64), CachedTransformer(net, PackedLinear), torch.tensor(slots)
     padded = torch.cat([long, torch.nn.functional.pad(short, (0, 15))])
     cached.extend(padded, where, torch.tensor([0, 0]), cache)
     following = torch.tensor([[1], [2]])

@@ -10,6 +10,7 @@ import torch
 
 from model.cached_transformer import CachedTransformer, KVCache
 from model.layout import TokenLayout
+from model.packed import Int8Linear, PackedLinear
 from model.transformer import SpeechTransformer
 from server.engine.engine_config import EngineConfig
 from server.engine.token_interface import Allowed, Rule, Sampled, Sampling, Sequences, TokenSequence, TurnOpinion
@@ -20,7 +21,8 @@ class TorchTokenEngine(Sequences):
 
     def __init__(self, transformer: SpeechTransformer, layout: TokenLayout, config: EngineConfig) -> None:
         super().__init__(layout, config)
-        self._net = CachedTransformer(transformer)
+        linear = PackedLinear if config.weights == "float32" else Int8Linear
+        self._net = CachedTransformer(transformer, linear)
         self._cache = KVCache(transformer.config, config.slots, config.length)
         head = self._net.head.weight
         self._turn_direction = head[layout.control("<end>")] - head[layout.control("<listen>")]
