@@ -15,7 +15,6 @@ import base64
 import contextlib
 import json
 import time
-import urllib.request
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +28,7 @@ from benchmarks.options import benchmark
 from benchmarks.progress import Progress
 from benchmarks.targets import Figures, must
 from clients import sound
-from clients.local_server import child_server
+from clients.local_server import child_server, directly
 from clients.realtime import WIRE_HZ
 
 LIMIT_MS, LIMIT_KB = must("gateway_up_p99_ms"), must("gateway_idle_kb")
@@ -175,7 +174,7 @@ def _kb(now: Figures, then: Figures, sessions: int) -> float:
 async def _open(url: str, count: int, manual: bool) -> list[_Stream]:
     streams = []
     for _ in range(count):
-        socket = await connect(url, compression=None, max_size=None)
+        socket = await connect(url, compression=None, max_size=None, proxy=None)
         created = json.loads(await socket.recv())
         stream = _Stream(socket, created["session"]["id"], turn_starts_ms=[0.0] if manual else [])
         detection = None if manual else {"type": "server_vad"}
@@ -189,7 +188,7 @@ async def _open(url: str, count: int, manual: bool) -> list[_Stream]:
 async def _measured(port: int, heard: bool = False) -> Figures:
     def ask() -> Figures:
         url = f"http://127.0.0.1:{port}/measured?heard={str(heard).lower()}"
-        with urllib.request.urlopen(url, timeout=60) as answer:
+        with directly(url, timeout_s=60) as answer:
             found: Figures = json.load(answer)
             return found
 

@@ -9,12 +9,14 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 _START_TIMEOUT_S, _STOP_TIMEOUT_S = 120.0, 10.0
 
 
-# What runs on this machine is not behind the proxy that the environment may name.
-_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def directly(url: str, timeout_s: float) -> Any:
+    """Open what runs on this machine, which is not behind the proxy that the environment may name."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=timeout_s)
 
 
 class ServerDidNotStart(Exception):
@@ -30,7 +32,7 @@ def _free_port() -> int:
 
 def _healthy(url: str) -> bool:
     try:
-        with _DIRECTLY.open(url, timeout=1) as answer:
+        with directly(url, timeout_s=1) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

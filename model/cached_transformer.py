@@ -33,13 +33,13 @@ def _unit(x: Tensor, eps: Tensor) -> Tensor:
 
 
 class CachedTransformer:
-    """Weights of a `SpeechTransformer`, rearranged. `embeddings` and `head` are its own."""
+    """Weights of a `SpeechTransformer`, rearranged. `embeddings` are its own."""
 
     def __init__(self, net: SpeechTransformer, linear: type[PackedLinear] = Int8Linear) -> None:
         """`linear`: how weights are kept."""
         self.config = config = net.config
         self.embeddings: Tensor = net.model.embed_tokens.weight
-        self.head = linear(net.lm_head.weight)
+        self.head = linear(net.lm_head.weight, parts=True)
         half = config.head_dim // 2
         self._cos, self._sin = net.cos, torch.cat([-net.sin[:, :half], net.sin[:, half:]], 1)
         self._eps = torch.tensor(config.rms_norm_eps)
@@ -84,7 +84,7 @@ class CachedTransformer:
         inside = slots - first if dense else torch.arange(batch)
         range_rows = last - first + 1 if dense else batch
         # The query heads of one key head are further rows of the same product: its keys and values are read once.
-        queries = torch.zeros(range_rows, heads, width, size)
+        queries = torch.zeros(range_rows, heads, width, size) if batch > 1 else None
         later = torch.arange(total) > positions.repeat(1, heads // kv_heads).unsqueeze(2)
         bias = torch.zeros(range_rows, kv_heads, later.shape[1], total)
         bias[inside] = torch.zeros(later.shape).masked_fill_(later, float("-inf")).unsqueeze(1)
@@ -102,6 +102,7 @@ class CachedTransformer:
             else:
                 cache.keys[i][rows, :, :, positions] = qk[:, :, heads:]
                 cache.values[i][rows, :, positions] = qkv[:, :, heads + kv_heads :]
+                assert queries is not None
                 queries[inside] = qk[:, :, :heads].transpose(1, 2)
             keys = cache.keys[i][here, :, :, :total].flatten(0, 1)
             values = cache.values[i][here, :, :total].flatten(0, 1)

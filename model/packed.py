@@ -30,23 +30,25 @@ def _mkl_knows() -> bool:
 class PackedLinear(nn.Module):
     """A linear layer for inference."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        """Weight [out, in] and bias [out]."""
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, parts: bool = False) -> None:
+        """Weight [out, in] and bias [out]; `parts`: whether some of the outputs will be asked for (`rows`)."""
         super().__init__()
         fits = _AVAILABLE and not _mkl_knows() and weight.device.type == "cpu" and weight.dtype == torch.float32
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach()) if fits else None
-        self.weight = weight.detach()
+        self.weight = None if fits and not parts else weight.detach()
         self.bias = bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs [..., in] -> [..., out]."""
         if self._packed is None:
+            assert self.weight is not None
             return F.linear(x, self.weight, self.bias)
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
         return product
 
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
         """The outputs from `start` to `stop` only."""
+        assert self.weight is not None, "made without `parts`"
         return F.linear(x, self.weight[start:stop], None if self.bias is None else self.bias[start:stop])
 
 
@@ -61,26 +63,26 @@ class Int8Linear(PackedLinear):
 
     FEW = 6
 
-    def __init__(self, weight: Tensor) -> None:
-        """Weight [out, in]."""
+    def __init__(self, weight: Tensor, parts: bool = False) -> None:
+        """Weight [out, in]; `parts` as in `PackedLinear`."""
         scale = (weight.detach().abs().amax(1) / 127).clamp(min=1e-12).bfloat16()  # [out]
         whole = (weight.detach() / scale.float().unsqueeze(1)).round().clamp(-128, 127).to(torch.int8)
-        super().__init__(whole * scale.float().unsqueeze(1))
+        super().__init__(whole * scale.float().unsqueeze(1), parts=parts)
         self._scale, self._whole = scale, whole
         # Without these instructions the operator takes longer than the others; it reads 16 inputs at a time, beyond the
         # end, too.
         knows = torch.backends.cpu.get_cpu_capability() == "AVX512" and hasattr(torch, "_weight_int8pack_mm")
-        self._fast = knows and weight.shape[1] % 16 == 0
+        self.fast = knows and weight.shape[1] % 16 == 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs [..., in] -> [..., out]."""
-        if self._fast and x.numel() <= self.FEW * x.shape[-1]:
+        if self.fast and x.numel() <= self.FEW * x.shape[-1]:
             return self._product(x, self._whole, self._scale)
         return super().forward(x)
 
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
         """The outputs from `start` to `stop` only."""
-        if self._fast and x.numel() <= self.FEW * x.shape[-1]:
+        if self.fast and x.numel() <= self.FEW * x.shape[-1]:
             return self._product(x, self._whole[start:stop], self._scale[start:stop])
         return super().rows(x, start, stop)
 

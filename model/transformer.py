@@ -28,7 +28,7 @@ class TransformerConfig:
     rms_norm_eps: float = 1e-6
     max_position_embeddings: int = 4096
     torch_dtype: str = "float32"
-    """What other engines compute in; ours always uses float32."""
+    """What other engines compute in; ours uses float32, with weights of 8 bits unless it is told otherwise."""
 
     @property
     def parameters(self) -> int:

@@ -242,10 +242,13 @@ def _fields(value: Any, location: tuple[int | str, ...], missing: bool) -> list[
     a union as well; these are in no value."""
     found = []
     for i, part in enumerate(location):
+        last = i == len(location) - 1
+        if isinstance(value, dict) and part == value.get("type") and not last:
+            continue  # the kind, although there may be a field of that name, too
         if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
             found.append(str(part))
             value = value[part]  # type: ignore[index]
-        elif missing and i == len(location) - 1:
+        elif missing and last:
             found.append(str(part))
     return found
 

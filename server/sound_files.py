@@ -26,6 +26,7 @@ FORMATS = {
     "mp3": Format("MP3", "MPEG_LAYER_III", "audio/mpeg"),
     "opus": Format("OGG", "OPUS", "audio/ogg"),
 }
+_UNKNOWN_FRAMES = 2**63 - 1  # of a file that was written while it was streamed
 PCM_MEDIA_TYPE = "audio/pcm"
 
 
@@ -41,9 +42,8 @@ def read(data: bytes, raw_hz: int | None = None, most_ms: int | None = None) -> 
             with soundfile.SoundFile(io.BytesIO(data)) as file:
                 length_ms, rate_hz = 1000 * file.frames / file.samplerate, file.samplerate
                 if most_ms is not None and length_ms > most_ms:
-                    raise ClientError(
-                        f"expected at most {most_ms} ms of audio, got {length_ms:.0f} ms", "invalid_value", "file"
-                    )
+                    came = f"{length_ms:.0f} ms" if file.frames < _UNKNOWN_FRAMES else "a file that does not say"
+                    raise ClientError(f"expected at most {most_ms} ms of audio, got {came}", "invalid_value", "file")
                 wave = file.read(dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise ClientError(

@@ -78,6 +78,10 @@ async def test_page_talks_and_is_interrupted(tmp_path: Path) -> None:
         await page.fill("#text", "What is two plus two?")
         await page.press("#text", "Enter")
         await page.wait_for_function("document.querySelectorAll('#talk li.answer small').length >= 3", timeout=60_000)
+        await page.fill("#text", "What is three plus three?")  # in the middle of the answer
+        await page.press("#text", "Enter")
+        await page.wait_for_function("document.querySelectorAll('#talk li.answer small').length >= 4", timeout=60_000)
+        assert "response.cancel" in frames.kinds()
         lines = await page.locator("#talk li").all_inner_texts()
         await page.click("#switch")
         await page.wait_for_function("document.querySelector('#state').textContent === 'not connected'", timeout=10_000)
@@ -85,5 +89,5 @@ async def test_page_talks_and_is_interrupted(tmp_path: Path) -> None:
         await browser.close()
     assert problems == []
     assert "error" not in frames.kinds()
-    assert len(lines) >= 6
+    assert len(lines) >= 8
     assert all(text.strip() for text in lines)

@@ -112,6 +112,7 @@ def test_turn_detection_merges_within_a_type_and_starts_afresh_with_another() ->
         ({"audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": 2}}}},
          "session.audio.input.turn_detection.threshold"),
         ({"tools": [{"type": "function"}]}, "session.tools.0.name"),
+        ({"tools": [{"type": "function", "function": {"name": "x"}}]}, "session.tools.0.name"),
         ({"nope": 1}, "session.nope"),
     ],
 )  # fmt: skip

@@ -9,7 +9,7 @@ from server.engine.token_engine import TorchTokenEngine
 from server.engine.token_interface import Sampled, Sampling, TokenSequence, TurnOpinion
 from server.errors import EngineFull, SequenceTooLong
 
-CONFIG = EngineConfig(slots=4, length=512, prefill_tokens=16)
+CONFIG = EngineConfig(weights="float32", slots=4, length=512, prefill_tokens=16)
 
 
 @pytest.fixture

@@ -45,18 +45,26 @@ def test_a_word_lies_between_the_codes_before_and_behind_it(recording: Recording
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_pause_lies_behind_a_word_and_moves_what_follows(recording: Recording, seed: int) -> None:
-    pcm = np.full(8000, 1000, np.int16)
-    moved, longer = turn_taking.hesitant(recording, pcm, random.Random(seed))
+def test_a_pause_lies_behind_a_word(recording: Recording, seed: int) -> None:
+    longer = turn_taking.hesitant(recording, np.full(8000, 1000, np.int16), random.Random(seed))
     pause = len(longer) - 8000
     assert 0.3 * 16_000 <= pause <= 16_000
-    assert moved.samples == len(longer)
-    _, *ends = sequences.word_borders(moved)
-    at = ends[0] if ends[1] > 5000 else ends[1]
-    assert ends in ([3000, 5000 + pause, 8000 + pause], [3000, 5000, 8000 + pause])
-    assert not longer[at : at + pause].any()
+    [at] = [end for end in (3000, 5000) if not longer[end : end + pause].any()]
     assert longer[: at - 200].all()
     assert longer[at + pause + 200 :].all()
+
+
+def test_a_hesitation_moves_the_words_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequences, "_HESITANT_SHARE", 1.0)
+    for seed in range(6):
+        pause, borders = sequences._hesitation([0, 3000, 5000, 8000], random.Random(seed))
+        assert 0.3 * 16_000 <= pause.samples <= 16_000
+        moved = pause.samples
+        assert (pause.cut, borders) in (
+            (3000, [0, 3000, 5000 + moved, 8000 + moved]),
+            (5000, [0, 3000, 5000, 8000 + moved]),
+        )
+    assert sequences._hesitation([0, 3000], random.Random(0)) == (sequences.Pause(), [0, 3000])
 
 
 def test_free_sentences_are_for_training_or_for_measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,23 +81,18 @@ def decide(engine: SpeechEngine, network: VoiceActivityNetwork, name: str, pcm: 
     return Decision(any(at < end_ms for at in stopped_ms), delay_ms)
 
 
-def hesitant(recording: Recording, pcm: np.ndarray, rng: random.Random) -> tuple[Recording, np.ndarray]:
-    """A recording with a pause of 0.3 to 1 s behind one of its words: the turn is not over there."""
+def hesitant(recording: Recording, pcm: np.ndarray, rng: random.Random) -> np.ndarray:
+    """A recording with a pause of 0.3 to 1 s behind one of its words; as it is, if it has but one."""
     ends = word_borders(recording)[1:-1]
     if not ends:
-        return recording, pcm
+        return pcm
     at, pause = rng.choice(ends), int(rng.uniform(0.3, 1.0) * recording.rate_hz)
     fade = min(at, len(pcm) - at, recording.rate_hz // 100)
     ramp = np.linspace(1, 0, fade)
     before, after = pcm[:at].copy(), pcm[at:].copy()
     before[at - fade :] = before[at - fade :] * ramp
     after[:fade] = after[:fade] * ramp[::-1]
-    sounds = tuple((start if start < at else start + pause, name) for start, name in recording.sounds)
-    # The pause is a sound of its own, so that the word before it still ends where it ends.
-    place = sum(start < at for start, _ in sounds)
-    sounds = (*sounds[:place], (at, "_"), *sounds[place:])
-    moved = replace(recording, sounds=sounds, samples=recording.samples + pause)
-    return moved, np.concatenate([before, np.zeros(pause, np.int16), after])
+    return np.concatenate([before, np.zeros(pause, np.int16), after])
 
 
 def hesitant_questions(recogniser: Recogniser, questions: list[Question], seed: int = 5) -> list[np.ndarray]:
@@ -109,7 +104,7 @@ def hesitant_questions(recogniser: Recogniser, questions: list[Question], seed: 
         pcm, _ = speak(Line(text, question.voice, "question", 1.0, HEARD_HZ))
         recording = Recording(text, question.voice, "question", 0, len(pcm), HEARD_HZ)
         [sounds] = sounds_in(recogniser, [(recording, pcm)])
-        moved = hesitant(replace(recording, sounds=sounds), pcm, rng)[1]
+        moved = hesitant(replace(recording, sounds=sounds), pcm, rng)
         if len(moved) > len(pcm):
             said.append(moved)
     return said

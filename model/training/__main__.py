@@ -85,6 +85,8 @@ class Pipeline:
         self.device = device
         self.start_folder, self.start = start, load(start) if start else None
         # Said before the first hours of work, not after them.
+        if device == "cuda" and not torch.cuda.is_available():
+            raise SystemExit("--device cuda: expected a GPU that torch can use, found none")
         if recipe.speaker_steps == 0:
             self._kept("speaker", VOICE_ENCODER)
         if recipe.text_steps == 0:
@@ -99,6 +101,7 @@ class Pipeline:
         corpus.make(self.data / "spoken", spoken, self.processes)
 
     def tokenizer(self) -> None:
+        corpus.joined(self.data / "heard")  # once, not in every process
         net, first = Recogniser(AudioTokenizerConfig()), 0
         if self.start:
             net.tokenizer.grow_from(self.start.tokenizer.state_dict())

@@ -147,7 +147,7 @@ def heard_lines(dialogues: list[Dialogue], free_count: int) -> list[Line]:
     return [Line(text, rng.choices(speakers, weights)[0].name, kind, _tempo(rng), HEARD_HZ) for text, kind in texts]
 
 
-def spoken_lines(dialogues: list[Dialogue], free_count: int, definitions_count: int = 0) -> list[Line]:
+def spoken_lines(dialogues: list[Dialogue], free_count: int, definitions_count: int) -> list[Line]:
     """Every different answer, and English to read aloud, in the output voice at its own tempo."""
     answers = sorted({t.answer for d in dialogues for t in d.turns})
     # From the far end of the list, so that most sentences are either heard or spoken: more different texts.
@@ -208,11 +208,24 @@ def make(folder: Path, lines: list[Line], processes: int) -> None:
     progress.close()
 
 
-def padded(recordings: list[np.ndarray], samples: int, lead: int = 0) -> torch.Tensor:
-    """int16 recordings as rows of [B, samples] in [-1, 1], silence before (`lead` samples) and behind."""
+def joined(folder: Path) -> Path:
+    """The samples of all recordings of `folder` as one file, made where it is not there yet."""
+    path = folder / "joined.pcm"
+    shards = [index.with_suffix(".i16") for index in sorted(folder.glob("*.jsonl"))]
+    if not path.exists() or path.stat().st_size != sum(shard.stat().st_size for shard in shards):
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            for shard in shards:
+                file.write(shard.read_bytes())
+        partial.rename(path)
+    return path
+
+
+def padded(recordings: list[np.ndarray], samples: int) -> torch.Tensor:
+    """int16 recordings as rows of [B, samples] in [-1, 1], silence behind."""
     wave = np.zeros((len(recordings), samples), np.int16)
     for row, pcm in enumerate(recordings):
-        wave[row, lead : lead + len(pcm)] = pcm
+        wave[row, : len(pcm)] = pcm
     return torch.from_numpy(wave).float() / 32768
 
 

@@ -58,7 +58,8 @@ def occupancy(log_probs: Tensor, labels: Tensor, frames: Tensor, counts: Tensor)
     score = score[1:, :, 2:].transpose(0, 1)
     forward, backward = score[:rows], reversed_rows(score[rows:])
     end = forward.gather(1, (frames - 1)[:, None, None].expand(rows, 1, states))[:, 0]
-    likelihood = torch.logaddexp(end.gather(1, used - 1), end.gather(1, (used - 2).clamp(min=0)))[:, 0]
+    in_label = end.gather(1, (used - 2).clamp(min=0)).masked_fill(counts[:, None] == 0, _NEVER)
+    likelihood = torch.logaddexp(end.gather(1, used - 1), in_label)[:, 0]
     fits = likelihood > _NEVER / 1e10
     taken = (forward + backward - emitted - likelihood[:, None, None]).clamp(max=0).exp()
     counted = fits[:, None, None] & (frame < frames[:, None])[:, :, None] & ~absent

@@ -6,17 +6,18 @@ how fast, after how much silence, and with which pause in it.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.audio_tokenizer import TOKEN_SAMPLES
-from model.training import phones
+from model.training import corpus, phones
 from model.training.corpus import HEARD_HZ, Recording
 
 FRAME_SAMPLES = TOKEN_SAMPLES // 2  # sounds are told every 20 ms
-_LABEL_SAMPLES = 160  # and kept every 10
+_KEPT_SAMPLES = 160  # and kept every 10
 _FADE_SAMPLES = 160
 _NEVER = 2**30
 # Batches have one of these widths, so that few kinds of them occur.
@@ -47,21 +48,29 @@ class Row:
 class Recordings:
     """int16 recordings at 16 kHz, one after the other, and their sounds."""
 
-    def __init__(self, pairs: Iterable[tuple[Recording, np.ndarray]]) -> None:
-        """On torch's default device."""
-        self.about: list[Recording] = []
-        sound, labels, starts, label_starts = [], [], [0], [0]
-        for recording, pcm in pairs:
-            self.about.append(recording)
-            sound.append(torch.from_numpy(np.ascontiguousarray(pcm)))
-            labels.append(_labels(recording))
-            starts.append(starts[-1] + len(pcm))
-            label_starts.append(label_starts[-1] + len(labels[-1]))
+    def __init__(self, about: list[Recording], sound: Tensor) -> None:
+        """`sound`: int16, in the order of the recordings. On torch's default device."""
+        self.about = about
+        labels = [_labels(recording) for recording in about]
+        self.samples = np.array([recording.samples for recording in about])
+        self._starts = np.cumsum([0, *self.samples])
+        self._label_starts = np.cumsum([0, *(len(one) for one in labels)])
         device = torch.get_default_device()
-        self._sound = torch.cat(sound).to(device)  # [N] int16
+        self._sound = sound.to(device)
         self._labels = torch.from_numpy(np.concatenate(labels)).to(device)  # int8, every 10 ms
-        self._starts, self._label_starts = np.array(starts), np.array(label_starts)
-        self.samples = np.diff(self._starts)
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[Recording, np.ndarray]]) -> "Recordings":
+        """Some recordings, copied."""
+        about, pcm = zip(*pairs, strict=True)
+        return cls(list(about), torch.from_numpy(np.concatenate(pcm)))
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> "Recordings":
+        """All of `folder`; on a CPU mapped from its file, which the processes that train together share."""
+        about = [recording for recording, _ in corpus.load(folder)]
+        path, size = corpus.joined(folder), sum(recording.samples for recording in about)
+        return cls(about, torch.from_file(str(path), shared=False, size=size, dtype=torch.int16, device="cpu"))
 
     def __len__(self) -> int:
         return len(self.about)
@@ -102,7 +111,7 @@ class Recordings:
         middle = (torch.arange(width // FRAME_SAMPLES).double().unsqueeze(0) + 0.5) * FRAME_SAMPLES * speed - lead
         resting = (middle >= cut) & (middle < cut + pause)
         middle = torch.where(middle >= cut + pause, middle - pause, middle)
-        place = (middle / _LABEL_SAMPLES).floor().long()
+        place = (middle / _KEPT_SAMPLES).floor().long()
         inside = label + torch.minimum(place.clamp(min=0), labels - 1)
         sounds = self._labels.index_select(0, inside.flatten()).view(inside.shape).long()
         return (wave * edge).masked_fill(silent, 0.0) / 32768, sounds.masked_fill(
@@ -112,10 +121,10 @@ class Recordings:
 
 def _labels(recording: Recording) -> np.ndarray:
     """The sound of each 10 ms of a recording, int8."""
-    count = -(-recording.samples // _LABEL_SAMPLES)
+    count = -(-recording.samples // _KEPT_SAMPLES)
     if not recording.sounds:
         return np.full(count, phones.UNKNOWN_SOUND, np.int8)
     starts, sounds = zip(*phones.numbered(recording.sounds), strict=True)
-    middles = (np.arange(count) + 0.5) * _LABEL_SAMPLES
+    middles = (np.arange(count) + 0.5) * _KEPT_SAMPLES
     which = np.searchsorted(np.array(starts), middles, side="right") - 1
     return np.where(which < 0, phones.sound_id("_"), np.array(sounds)[which.clip(0)]).astype(np.int8)

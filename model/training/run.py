@@ -41,18 +41,25 @@ class _Drawn(IterableDataset[_Batch]):
         self._batches = batches
 
     def __iter__(self) -> Iterator[_Batch]:
-        worker = get_worker_info()
-        if worker is None:
-            return self._batches(0)
         torch.set_num_threads(1)
+        worker = get_worker_info()
+        assert worker is not None
         return self._batches(worker.id)
 
 
 def drawn(batches: Callable[[int], Iterator[_Batch]], workers: int) -> Iterator[_Batch]:
     """The batches that `batches(number of the worker)` gives, put together on the CPU, by `workers` other processes."""
-    ahead = max(2, 16 // workers) if workers else None
+    ahead = max(2, 16 // workers)
     with torch.device("cpu"):  # also in the processes that are forked here: they cannot use the GPU of their parent
-        return iter(DataLoader(_Drawn(batches), batch_size=None, num_workers=workers, prefetch_factor=ahead))
+        # Forked, so that they need not be sent what they draw from.
+        drawing = DataLoader(
+            _Drawn(batches),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=ahead,
+            multiprocessing_context="fork",
+        )
+        return iter(drawing)
 
 
 class Muon(torch.optim.Optimizer):
@@ -208,17 +215,22 @@ class Run:
         if matrices:
             self.optimisers.append(Muon(matrices, rate))
         self._parameters = [*rest, *matrices]
+        self._names: list[str] = []
+        self._sums: Tensor | float = 0.0
+        self._counts = 0
         self._started: collections.deque[torch.cuda.Event] = collections.deque()
         self.step = 0
         self._checkpoint = folder / "checkpoint.pt"
         self._hours = 0.0
         if self._checkpoint.exists():
-            saved = torch.load(self._checkpoint, weights_only=True)
+            saved = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
             network.load_state_dict(saved["network"])
             for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
                 optimiser.load_state_dict(state)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
+                    if "capturable" in group:  # it may go on where it did not begin
+                        group["capturable"] = on_gpu()
             self.step, self._hours = saved["step"], saved["hours"]
         self._processes = distributed.get_world_size() if distributed.is_initialized() else 1
         self._settings = settings | {
@@ -245,8 +257,6 @@ class Run:
         """The step numbers still to do; between two of them the caller calls `update`, or `learn` and `count`."""
         name, silent = self.folder.name, rank() > 0
         bar = tqdm(total=self.total, initial=self.step, desc=name, unit="step", mininterval=5, disable=silent)
-        self._sums: Tensor | float = 0.0
-        self._counts = 0
         started = time.perf_counter()
         hours_before = self._hours
         while self.step < self.total:
@@ -261,7 +271,7 @@ class Run:
             self._hours = hours_before + (time.perf_counter() - started) / 3600
             if rank() == 0 and (self.step % self.log_every == 0 or self.step == self.total):
                 sums: list[float] = self._sums.tolist() if isinstance(self._sums, Tensor) else []
-                line = {k: round(v / self._counts, 5) for k, v in zip(self._names, sums, strict=False)}
+                line = {k: round(v / self._counts, 5) for k, v in zip(self._names, sums, strict=bool(sums))}
                 with (self.folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps({"step": self.step, "hours": round(self._hours, 4)} | line) + "\n")
                 bar.set_postfix({k: f"{v:.3f}" for k, v in line.items()})
@@ -284,7 +294,7 @@ class Run:
         self._average_gradients()
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
-        # From a batch that blew up nothing is learnt.
+        # From a batch that blew up nothing is learnt but what those before it have set in motion.
         scale = (1.0 / (norm + 1e-6)).clamp(max=1.0).masked_fill(~torch.isfinite(norm), 0.0)
         torch._foreach_mul_(gradients, scale)
         for gradient in gradients:

@@ -137,7 +137,7 @@ def _hesitation(borders: list[int], rng: random.Random) -> tuple[Pause, list[int
 
 @torch.inference_mode()
 def heard_rows(recordings: Recordings, tokenizer: AudioTokenizer, copy: int, seed: str) -> list[HeardRow]:
-    """Every recording in some condition; a third of the first copy is left as it is."""
+    """Every recording of at most 12 s in some condition; a third of the first copy is left as it is."""
     rng = random.Random(f"{seed} {copy}")
     torch.manual_seed(rng.getrandbits(32))
     groups: dict[tuple[int, bool], list[tuple[Row, list[int], float, float]]] = collections.defaultdict(list)
@@ -179,7 +179,7 @@ def heard_rows(recordings: Recordings, tokenizer: AudioTokenizer, copy: int, see
 def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
     index, tokenizer, copy = job
     torch.set_num_threads(1)
-    return heard_rows(Recordings(corpus.load_shard(index)), tokenizer, copy, index.stem)
+    return heard_rows(Recordings.of(corpus.load_shard(index)), tokenizer, copy, index.stem)
 
 
 def _encoded(encode: Callable[[_Job], list[_Row]], jobs: list[_Job], title: str, processes: int) -> list[_Row]:
@@ -195,7 +195,7 @@ def encode_heard(data: Path, recogniser: Recogniser, copies: int, processes: int
     tokenizer = recogniser.tokenizer.eval().requires_grad_(False)
     shards = sorted((data / "heard").glob("*.jsonl"))
     if on_gpu():
-        recordings = Recordings(corpus.load(data / "heard"))
+        recordings = Recordings.in_folder(data / "heard")
         rows = [row for copy in range(copies) for row in heard_rows(recordings, tokenizer, copy, "all")]
     else:
         jobs = [(index, tokenizer, copy) for copy in range(copies) for index in shards]
@@ -467,12 +467,10 @@ class Sequences:
                 whole = self._read_aloud(sequence, rng.choice(self.aloud))
             else:
                 match kind:
-                    case "typed":
+                    case "typed" | "spliced":
                         dialogue = draw_dialogue(rng, TRAIN)
                     case "drill" | "spliced drill":
                         dialogue = drill(rng)
-                    case "spliced":
-                        dialogue = draw_dialogue(rng, TRAIN)
                     case _:
                         dialogue = rng.choice(self.dialogues)
                 if dialogue.instructions:

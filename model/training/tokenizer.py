@@ -112,18 +112,6 @@ def frame_loss(log_probs: Tensor, sounds: Tensor) -> Tensor:
     return total / (wanted != phones.UNKNOWN_SOUND).sum().clamp(min=1)
 
 
-def sounds_per_frame(sounds: tuple[tuple[int, int], ...], frames: int, lead: int = 0, scale: float = 1.0) -> Tensor:
-    """(first sample, sound) in order -> sound of each 20 ms [frames], where `lead` samples come first and time is
-    stretched by `scale`."""
-    if not sounds:
-        return torch.full((frames,), phones.UNKNOWN_SOUND)
-    starts = np.array([at for at, _ in sounds])
-    middles = (np.arange(frames) + 0.5) * FRAME_SAMPLES / scale - lead
-    which = np.searchsorted(starts, middles, side="right") - 1
-    names = np.array([sound for _, sound in sounds])
-    return torch.from_numpy(np.where(which < 0, 0, names[which.clip(0)]))
-
-
 Kind = tuple[int, int]
 """Rows of a batch, and samples of each."""
 
@@ -173,7 +161,9 @@ def recogniser_loss(
         latents = net.quantise(mel)
         local, context = net.read(latents)
         spectrum = net.spectrum(latents)[:, DELAY:].float()
-    phones_known = known[:, 0] * FRAMES_PER_TOKEN, known[:, 2:], known[:, 1]
+    counts = known[:, 1]
+    most = None if on_gpu() else int(counts.max())  # a graph has room for any of them
+    phones_known = known[:, 0] * FRAMES_PER_TOKEN, known[:, 2:][:, :most], counts
     ctc_local, ctc_context = (ctc(reading.phones, *phones_known) for reading in (local, context))
     sounds_local, sounds_context = (frame_loss(reading.sounds, sounds) for reading in (local, context))
     wanted = F.avg_pool1d(clean, 4).transpose(1, 2)[:, :-DELAY]  # [B, T - DELAY, 80]
@@ -191,7 +181,7 @@ def recogniser_loss(
 def train(data: Path, run_folder: Path, net: Recogniser, steps: int, seed: int = 0) -> Recogniser:
     """Train `net` on the `heard` recordings under `data`."""
     torch.manual_seed(1000 * seed + rank())
-    recordings = Recordings(corpus.load(data / "heard"))
+    recordings = Recordings.in_folder(data / "heard")
     hours = float(recordings.samples.sum()) / corpus.HEARD_HZ / 3600
     settings = {"recordings": len(recordings), "audio_hours": hours, "seed": seed}
     matrices = [p for m in net.modules() if isinstance(m, nn.Linear) for p in m.parameters() if p.ndim == 2]

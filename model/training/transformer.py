@@ -29,7 +29,7 @@ _BATCH_TOKENS, _GPU_BATCH_TOKENS = 3200, 51_200
 _GPU_WORKERS = 14  # processes that put batches together for one GPU
 _MISSPOKEN = 0.4
 # Batches have one of these widths, so that few kinds of them occur.
-_LENGTHS = (32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640)
+_LENGTHS = (32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 800, 1024)
 _NOT_ASKED = -100
 
 
@@ -232,7 +232,8 @@ def batches(
     """Endless batches of `size` tokens: those said, and for each question the places where it is asked and the classes
     wanted there, all of them int32 in one dimension.
 
-    `fixed`: room for as many places as a batch of its shape ever has, so that there is one kind for each width.
+    `fixed`: room for the most places that a question is asked at, so that there is one kind for each width; what is
+    beyond is left out. So are sequences longer than the widest.
     """
     rng, noise = random.Random(seed), np.random.default_rng(list(seed.encode()))
     waiting: dict[int, list[Sequence]] = collections.defaultdict(list)

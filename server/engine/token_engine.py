@@ -25,6 +25,7 @@ class TorchTokenEngine(Sequences):
         self._net = CachedTransformer(transformer, linear)
         self._cache = KVCache(transformer.config, config.slots, config.length)
         head = self._net.head.weight
+        assert head is not None
         self._turn_direction = head[layout.control("<end>")] - head[layout.control("<listen>")]
 
     def generate(self, sequence: TokenSequence, rule: Rule, sampling: Sampling) -> None:
@@ -80,7 +81,8 @@ class TorchTokenEngine(Sequences):
         head = self._net.head
         logits = head.rows(hidden, allowed.start, allowed.stop)
         if allowed.also:
-            logits = torch.cat([logits, hidden @ head.weight[list(allowed.also)].T], 1)
+            others = [head.rows(hidden, token, token + 1) for token in allowed.also]
+            logits = torch.cat([logits, *others], 1)
         chosen = logits.argmax(1).tolist()
         for i, sequence in enumerate(sequences):
             temperature = sequence.sampling.temperature(allowed, self.layout)
