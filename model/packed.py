@@ -62,6 +62,8 @@ class Int8Linear(PackedLinear):
     """
 
     FEW = 6
+    # Without these instructions the operator takes longer than the others.
+    AVAILABLE = torch.backends.cpu.get_cpu_capability() == "AVX512" and hasattr(torch, "_weight_int8pack_mm")
 
     def __init__(self, weight: Tensor, parts: bool = False) -> None:
         """Weight [out, in]; `parts` as in `PackedLinear`."""
@@ -69,10 +71,8 @@ class Int8Linear(PackedLinear):
         whole = (weight.detach() / scale.float().unsqueeze(1)).round().clamp(-128, 127).to(torch.int8)
         super().__init__(whole * scale.float().unsqueeze(1), parts=parts)
         self._scale, self._whole = scale, whole
-        # Without these instructions the operator takes longer than the others; it reads 16 inputs at a time, beyond the
-        # end, too.
-        knows = torch.backends.cpu.get_cpu_capability() == "AVX512" and hasattr(torch, "_weight_int8pack_mm")
-        self.fast = knows and weight.shape[1] % 16 == 0
+        # The operator reads 16 inputs at a time, beyond the end, too.
+        self.fast = self.AVAILABLE and weight.shape[1] % 16 == 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs [..., in] -> [..., out]."""
