@@ -119,6 +119,8 @@ class Session:
         self._ended_by = {0}
         """Guesses that were right, and 0 for turns that were over at once."""
         self._idle_from_s: float | None = None
+        self._unanswered = False
+        """A turn ended while another answer was being made: its own comes when that is over."""
         self._audio_was_sent = False
 
     @property
@@ -420,12 +422,11 @@ class Session:
     def _answers_by_itself(self) -> bool:
         """Whether the end of a turn begins an answer."""
         detection = self.config.audio.input.turn_detection
-        wanted = detection is not None and detection.create_response and self.config.type == "realtime"
-        return wanted and self._response is None
+        return detection is not None and detection.create_response and self.config.type == "realtime"
 
     def _make_guess(self) -> None:
         """Commit the turn for the time being, and begin the answer behind the scenes."""
-        if not self._answers_by_itself or self._guess is not None:
+        if not self._answers_by_itself or self._response is not None or self._guess is not None:
             return
         try:
             response, respond = self._prepare(ResponseConfig())
@@ -445,30 +446,37 @@ class Session:
     def _speech_started(self, at_ms: int) -> None:
         start_ms = self._input.begin_turn(at_ms)
         self._turn_item_id = new_id("item")
-        self._idle_from_s = None
+        self._unanswered = False  # what is said now is answered together with it
         self._emit("input_audio_buffer.speech_started", audio_start_ms=start_ms, item_id=self._turn_item_id)
         detection = self.config.audio.input.turn_detection
         if self._response is not None and detection is not None and detection.interrupt_response:
             self._command(Cancel(self.id, self._response.id))
             self._finish(self._response, "cancelled", {"type": "cancelled", "reason": "turn_detected"})
+        self._idle_from_s = None
         self._command(Hear(self.id, bytes(self._input.turn)))
 
     def _speech_stopped(self, at_ms: int) -> None:
         item_id = self._turn_item_id or new_id("item")
         self._emit("input_audio_buffer.speech_stopped", audio_end_ms=at_ms, item_id=item_id)
         guess, self._guess = self._guess, None
-        if guess is None:
-            self._commit(item_id)
-            if self._answers_by_itself:
-                self._respond(ResponseConfig())
-        else:
+        ago_ms = self._input.heard_ms - at_ms
+        if guess is not None:
             self._ended_by.add(guess.number)
             self._commit(item_id, confirms=True)
             self._begin(guess.response, guess.calls)
+            guess.response.timings_ms["speech_end"] = guess.response.decided_ms - ago_ms
             for event in guess.held:
                 self._happened(event)
+            return
+        self._commit(item_id)
+        if not self._answers_by_itself:
+            return
         if self._response is not None:
-            self._response.timings_ms["speech_end"] = at_ms - self._input.heard_ms + self._response.decided_ms
+            self._unanswered = True
+            return
+        self._respond(ResponseConfig())
+        if self._response is not None:
+            self._response.timings_ms["speech_end"] = self._response.decided_ms - ago_ms
 
     def _commit(self, item_id: str, confirms: bool = False) -> None:
         pcm = self._input.take_turn()
@@ -625,6 +633,11 @@ class Session:
         error = AntiphonError(event.message)
         error.code = event.code
         self._emit("error", error=wire_error(error))
+        if event.item_id:
+            if event.item_id in self._items:
+                self._items.remove(event.item_id)
+                self._emit("conversation.item.deleted", item_id=event.item_id)
+            return
         self._undo_guess()
         for response in [r for r in (self._response, *self._detached.values()) if r is not None]:
             self._command(Cancel(self.id, response.id))  # where the engine has not given it up itself
@@ -638,9 +651,15 @@ class Session:
         self._detached.pop(response.id, None)
         response.finish(status, details)
         self._out.shown.append(ResponseDone(self.id, response.id, status, response.usage, response.timings_ms))
-        if response.in_conversation:
-            item = self._items.find(response.item_id)
-            self._idle_from_s = self._clock() + (item.audio_ms if item else 0) / 1000
+        if not response.in_conversation:
+            return
+        self._items.forget_old_audio()
+        item = self._items.find(response.item_id)
+        plays_on = item is not None and status != "cancelled"
+        self._idle_from_s = self._clock() + (item.audio_ms / 1000 if item is not None and plays_on else 0.0)
+        unanswered, self._unanswered = self._unanswered, False
+        if unanswered and self._answers_by_itself and status != "failed":
+            self._respond(ResponseConfig())
 
     # --- items and output ------------------------------------------------------------------------------------------
 

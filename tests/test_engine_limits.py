@@ -92,7 +92,9 @@ def test_instructions_too_long_for_one_answer_fail_it_alone(engine: SpeechEngine
 def test_a_text_too_long_is_not_added(engine: SpeechEngine) -> None:
     engine.receive(AddText("a", "q", "user", "hello"))
     engine.receive(AddText("a", "long", "user", _LONG))
-    assert _failures(engine.step()) == [("a", "context_length_exceeded", False)]
+    events = engine.step()
+    assert _failures(events) == [("a", "context_length_exceeded", False)]
+    assert [e.item_id for e in events if isinstance(e, SessionFailed)] == ["long"]
     assert [i.item_id for i in _items(engine)] == ["q"]
     assert _answers(engine, "a")
 

@@ -22,6 +22,7 @@ from server.engine.messages import (
     Respond,
     ResponseDone,
     ResumeTurn,
+    SessionFailed,
     SetInstructions,
     TextDelta,
     TranscriptDone,
@@ -469,6 +470,51 @@ def test_clear_forgets_the_turn(driver: Driver) -> None:
     assert isinstance(driver.commands[-1], DropTurn)
     driver.send("input_audio_buffer.commit")
     assert driver.event("error")["error"]["code"] == "input_audio_buffer_commit_empty"
+
+
+def test_a_turn_that_ends_during_another_answer_is_answered_after_it(driver: Driver) -> None:
+    driver.send(
+        "session.update",
+        session={"audio": {"input": {"turn_detection": {"type": "server_vad", "interrupt_response": False}}}},
+    )
+    driver.speech(320, LOUD)
+    driver.speech(704, SILENT)
+    first = driver.last(Respond)
+    driver.speech(320, LOUD)
+    assert (
+        driver.speech(704, SILENT)
+        == ["input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped", *COMMITTED][1:]
+    )
+    assert driver.last(Respond) is first
+    assert driver.answer() == [
+        "response.output_audio_transcript.delta", "response.output_audio.delta", *END, *BEGIN,
+    ]  # fmt: skip
+    assert "speech_end" in driver.event("response.done")["response"]["timings_ms"]
+    assert driver.last(Respond) is not first
+    driver.answer()
+    assert "speech_end" not in driver.event("response.done")["response"]["timings_ms"]  # it waited for more than speech
+    assert len([c for c in driver.commands if isinstance(c, Respond)]) == 2
+
+
+def test_an_answer_that_was_cut_short_is_not_waited_for(driver: Driver) -> None:
+    driver.manual()
+    driver.send("response.create")
+    ask = driver.last(Respond)
+    driver.engine(AudioDelta("sess_1", ask.response_id, bytes(48 * 60_000)))
+    driver.send("response.cancel")
+    assert driver.session.between_turns
+
+
+def test_an_item_that_the_engine_cannot_take_in_is_listed_no_more(driver: Driver) -> None:
+    said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello"}]}
+    driver.send("conversation.item.create", item=said | {"id": "item_a"})
+    driver.send("conversation.item.create", item=said | {"id": "item_b"})
+    driver.send("response.create")
+    refused = SessionFailed("sess_1", "expected at most 5 tokens", "context_length_exceeded", item_id="item_b")
+    assert driver.engine(refused) == ["error", "conversation.item.deleted"]
+    assert driver.send("conversation.item.retrieve", item_id="item_b") == ["error"]
+    assert driver.send("conversation.item.retrieve", item_id="item_a") == ["conversation.item.retrieved"]
+    assert driver.answer()[-1] == "response.done"
 
 
 def test_after_the_idle_timeout_the_model_speaks_up(driver: Driver) -> None:

@@ -325,6 +325,8 @@ class SessionFailed:
     code: str = "server_error"
     fatal: bool = False
     """The engine has no such session any more: it never found a place, or its memory was lost."""
+    item_id: str = ""
+    """The item that it could not take in; all else is as it was."""
 
 
 Event = (

@@ -280,10 +280,12 @@ class SpeechEngine:
     def _edit(self, session: Session) -> None:
         """Carry out the edits that wait, unless something is being generated: it would lose its place."""
         while session.edits and not session.generating:
+            edit = session.edits.pop(0)
             try:
-                self._carry_out_edit(session, session.edits.pop(0))
+                self._carry_out_edit(session, edit)
             except SequenceTooLong as error:
-                self._events.append(SessionFailed(session.conversation.session_id, str(error), error.code))
+                refused = edit.item_id if isinstance(edit, AddText) else ""
+                self._events.append(SessionFailed(edit.session_id, str(error), error.code, item_id=refused))
 
     def _carry_out_edit(self, session: Session, edit: Command) -> None:
         conversation = session.conversation
