@@ -1,16 +1,10 @@
 """Every setting of the server and its default, once. The command line and the documents read them from here."""
 
-import argparse
-import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from model import EMBEDDED
 from server.engine.engine_config import EngineConfig
-
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -55,27 +49,3 @@ class Limits:
 
 
 LIMITS = Limits()
-
-
-def api_keys(given: list[str]) -> tuple[str, ...]:
-    """The keys of a command line, or else those of `$ANTIPHON_API_KEYS`, comma-separated."""
-    keys = given or os.environ.get("ANTIPHON_API_KEYS", "").split(",")
-    return tuple(key.strip() for key in keys if key.strip())
-
-
-def api_key(text: str) -> str:
-    """A key of a command line: an empty one, as of a variable that is not set, would let everybody in."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("expected a key, got an empty one")
-    return text
-
-
-def further_setting(text: str) -> tuple[str, Any]:
-    """`NAME=JSON` of a command line; what is not JSON is a word."""
-    name, found, value = text.partition("=")
-    if not found:
-        raise argparse.ArgumentTypeError(f"expected NAME=JSON, got {text!r}")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value

@@ -5,9 +5,10 @@ import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
-from server.config import LOOPBACK_HOSTS, ServerConfig, api_key, api_keys, further_setting
+from server.config import ServerConfig
 from server.engine.engine_config import KINDS, WEIGHTS
 from server.errors import VllmMissing
+from server.options import add_listening, further_setting, listening_keys
 
 _EXAMPLES = """examples:
   antiphon serve                                      ws://127.0.0.1:8000/v1/realtime, a page at http://127.0.0.1:8000/
@@ -27,8 +28,7 @@ def _parser(defaults: ServerConfig) -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", default=defaults.host, help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=defaults.port, help="port (default: %(default)s)")
+    add_listening(parser, defaults)
     parser.add_argument(
         "--model-dir", type=Path, default=defaults.model_dir, help="model directory (default: the embedded one)"
     )
@@ -39,8 +39,8 @@ def _parser(defaults: ServerConfig) -> argparse.ArgumentParser:
         "--weights",
         choices=WEIGHTS,
         default=defaults.engine.weights,
-        help="how our own engine keeps them: 8 bits are read a third faster, float32 says the same whoever else is "
-        "served (default: %(default)s)",
+        help="how our own engine keeps them: with 8 bits a step for one conversation takes a third of the time, with "
+        "float32 an answer is the same whoever else is served (default: %(default)s)",
     )
     parser.add_argument(
         "--slots",
@@ -69,13 +69,6 @@ def _parser(defaults: ServerConfig) -> argparse.ArgumentParser:
         help="conversations at once; more are refused with close code 1013 (default: what is measured at start-up)",
     )
     parser.add_argument(
-        "--api-key",
-        action="append",
-        type=api_key,
-        default=[],
-        help="key that clients must show; repeatable (default: $ANTIPHON_API_KEYS, comma-separated)",
-    )
-    parser.add_argument(
         "--record", type=Path, metavar="FOLDER", help="record every session into this folder (default: none is)"
     )
     parser.add_argument(
@@ -99,11 +92,7 @@ def main(argv: list[str]) -> int:
     defaults = ServerConfig()
     parser = _parser(defaults)
     options = parser.parse_args(argv)
-    keys = api_keys(options.api_key)
-    if options.host not in LOOPBACK_HOSTS and not keys:
-        parser.error(
-            f"expected an --api-key to listen on {options.host}: without one, anybody who reaches it could talk"
-        )
+    keys = listening_keys(parser, options)
     if options.engine == "vllm" and importlib.util.find_spec("vllm") is None:
         parser.error(str(VllmMissing()))
     from server.gateway import run  # loads what only a server pays for

@@ -12,11 +12,12 @@ import pytest
 import yaml
 from fastapi.routing import APIRoute
 
-from server.config import LOOPBACK_HOSTS, ServerConfig
+from server.config import ServerConfig
 from server.deploy.autoscaling import LATE_SHARE, ReplicasWanted
 from server.deploy.command import main
 from server.deploy.ray_config import RayConfig
 from server.gateway import create_app
+from server.options import LOOPBACK_HOSTS
 from tests.scripted_engine import ScriptedEngine
 
 ROOT = Path(__file__).parent.parent

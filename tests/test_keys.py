@@ -3,7 +3,7 @@
 import pytest
 
 from server import serve
-from server.config import api_keys
+from server.options import api_keys
 
 
 @pytest.mark.parametrize("key", ["", "  "])

@@ -3,8 +3,9 @@
 import argparse
 import os
 
-from server.config import LOOPBACK_HOSTS, ServerConfig, api_key, api_keys, further_setting
+from server.config import ServerConfig
 from server.deploy.ray_config import RayConfig
+from server.options import add_listening, further_setting, listening_keys
 
 NAME = "antiphon"
 _EXAMPLES = """examples:
@@ -27,20 +28,11 @@ def main(argv: list[str]) -> int:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    server = ServerConfig()
-    parser.add_argument("--host", default=server.host, help="address of Ray's proxies (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=server.port, help="their port (default: %(default)s)")
+    add_listening(parser, ServerConfig())
     for name, field in RayConfig.model_fields.items():
         if name not in _BY_HAND:
             text = f"{field.description} (default: {field.default})".replace("%", "%%")
             parser.add_argument(f"--{name.replace('_', '-')}", metavar=name.rpartition("_")[2].upper(), help=text)
-    parser.add_argument(
-        "--api-key",
-        action="append",
-        type=api_key,
-        default=[],
-        help="key that clients must show; repeatable (or $ANTIPHON_API_KEYS)",
-    )
     for name in ("server", "engine"):
         text = f"{RayConfig.model_fields[name].description}; repeatable"
         parser.add_argument(
@@ -49,9 +41,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the settings as JSON and start nothing")
     options = parser.parse_args(argv)
     given = {n: v for n in RayConfig.model_fields if n not in _BY_HAND and (v := getattr(options, n)) is not None}
-    keys = api_keys(options.api_key)
-    if options.host not in LOOPBACK_HOSTS and not keys:
-        parser.error(f"expected an --api-key to listen on {options.host}")
+    keys = listening_keys(parser, options)
     further = {"server": dict(options.server), "engine": dict(options.engine)}
     try:
         config = RayConfig.model_validate(given | further | {"api_keys": keys})
