@@ -105,8 +105,8 @@ async def _talk(url: str, chosen: argparse.Namespace) -> tuple[Session, float]:
         async with RealtimeClient.connect(url, chosen.key) as client:
             await client.update(**settings("manual"), truncation=rule)
 
-            async def ask(paced: bool) -> float:
-                pcm = files[len(session.turns) % len(files)]
+            async def ask(question: int, paced: bool) -> float:
+                pcm = files[question % len(files)]
                 turn = await client.ask(pcm, manual=True, speed=1.0 if paced else _HURRY)
                 session.turns.append(turn)
                 if paced:
@@ -115,16 +115,16 @@ async def _talk(url: str, chosen: argparse.Namespace) -> tuple[Session, float]:
 
             with Progress("turns", wanted) as progress:
                 for number in range(1, wanted + 1):
-                    seconds += await ask(any(0 <= number - first < chosen.window for first in (EARLY, LATE)))
+                    question = number if number < LATE else number - LATE + EARLY
+                    seconds += await ask(question, 0 <= question - EARLY < chosen.window)
                     progress.advance()
             if chosen.hour:
                 with Progress("minutes of conversation", 60) as progress:
-                    # The last turns ask what the early ones asked.
-                    while seconds < _HOUR_S or (len(session.turns) + 1) % len(files) != EARLY % len(files):
-                        seconds += await ask(False)
+                    while seconds < _HOUR_S:
+                        seconds += await ask(len(session.turns), False)
                         progress.reach(int(seconds // 60))
-                for _ in range(chosen.window):
-                    seconds += await ask(True)
+                for number in range(chosen.window):  # what the early turns asked
+                    seconds += await ask(EARLY + number, True)
     except (RealtimeError, OSError) as error:
         session.end(error)
     return session, seconds

@@ -8,6 +8,7 @@ are those of the recording), `answers`: for each response the status and text, t
 
 import argparse
 import asyncio
+import collections
 import json
 import re
 import sys
@@ -46,27 +47,33 @@ async def run(argv: list[str]) -> int:
 
 
 class _Ids:
-    """Ids of the recording and those of now, matched in the order in which each kind of event brought them."""
+    """Ids of the recording and those of now: the third answer then is the third answer now, whatever came between."""
 
     def __init__(self, then: list[Event]) -> None:
-        self._then = [i for event in then for i in self._brought(event)]
-        self._now: list[str] = []
+        self._then, self._now = (
+            collections.defaultdict[str, list[str]](list),
+            collections.defaultdict[str, list[str]](list),
+        )
+        for event in then:
+            self._note(event, self._then)
 
     @staticmethod
-    def _brought(event: Event) -> list[str]:
+    def _note(event: Event, ids: dict[str, list[str]]) -> None:
         match event["type"]:
             case "conversation.item.added":
-                return [event["item"]["id"]] + ([event["item"]["call_id"]] if "call_id" in event["item"] else [])
+                item = event["item"]
+                ids[f"{item['type']} {item.get('role')}"].append(item["id"])
+                if "call_id" in item:
+                    ids["call"].append(item["call_id"])
             case "response.created":
-                return [event["response"]["id"]]
-            case _:
-                return []
+                ids["response"].append(event["response"]["id"])
 
     def see(self, event: Event) -> None:
-        self._now += self._brought(event)
+        self._note(event, self._now)
 
     def translate(self, event: Event) -> Event:
-        known = dict(zip(self._then, self._now, strict=False))
+        pairs = (zip(then, self._now[kind], strict=False) for kind, then in self._then.items())
+        known = {old: new for same in pairs for old, new in same}
         translated: Event = json.loads(_ID.sub(lambda m: known.get(m.group(), m.group()), json.dumps(event)))
         return translated
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,3 +47,14 @@ async def test_nothing_is_recorded_unless_asked_for(tmp_path: Path, monkeypatch:
     async with serve(create_app(ServerConfig(), ScriptedEngine())) as port:
         await _talk(port)
     assert not list(tmp_path.rglob("*"))
+
+
+def test_ids_are_matched_among_their_own_kind() -> None:
+    def added(item_id: str, role: str) -> dict[str, Any]:
+        return {"type": "conversation.item.added", "item": {"id": item_id, "type": "message", "role": role}}
+
+    ids = replay._Ids([added("item_00000001", "user"), added("item_00000002", "assistant")])
+    for event in (added("item_0000000a", "user"), added("item_0000000b", "user"), added("item_0000000c", "assistant")):
+        ids.see(event)
+    told = ids.translate({"item_id": "item_00000002", "previous_item_id": "item_00000001"})
+    assert told == {"item_id": "item_0000000c", "previous_item_id": "item_0000000a"}
