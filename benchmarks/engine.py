@@ -16,9 +16,9 @@ from benchmarks.figures import finish
 from benchmarks.options import benchmark
 from model import EMBEDDED
 from model.audio_tokenizer import TOKEN_SAMPLES
-from model.cached_transformer import CachedTransformer, KVCache
+from model.cached_transformer import FEW, CachedTransformer, KVCache
 from model.checkpoint import SpeechModel, load
-from model.packed import Int8Linear, PackedLinear, pack
+from model.packed import PackedLinear, pack
 from model.streaming import State
 from model.transformer import SpeechTransformer
 from server.engine.engine_config import EngineConfig
@@ -92,7 +92,7 @@ def floor_ms(net: SpeechTransformer, rows: int, tokens: int, speed: tuple[float,
     config = net.config
     weights = sum(p.numel() for p in net.model.layers.parameters())
     cached = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * _CONTEXT
-    weight_bytes = 1 if Int8Linear.AVAILABLE and rows * tokens <= Int8Linear.FEW else 4
+    weight_bytes = 1 if rows * tokens <= FEW else 4
     read = (weight_bytes * weights + 4 * rows * cached) / speed[0] / 1e6
     attention = 2 * 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * _CONTEXT
     done = rows * tokens * (2 * weights + attention) / speed[1] / 1e6

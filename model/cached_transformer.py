@@ -5,15 +5,22 @@ model every operation costs about as much to start as to do: norm weights are fo
 projections of the same input are one product, queries and keys are normalised and rotated together, and keys and values
 are read where they lie. Attention is two plain products and a softmax: with so few queries these read the cache faster
 than torch's fused operator does (16 sequences of 1200 tokens: a step takes 15 % less). Weights have 8 bits
-unless whole ones are asked for. It knows nothing about what the tokens mean.
+unless whole ones are asked for; then a few tokens go through `few_tokens.py`. It knows nothing about what the tokens
+mean.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.packed import Int8Linear, PackedLinear
+from model import few_tokens
+from model.few_tokens import Layers, Matrices
+from model.packed import PackedLinear
 from model.transformer import SpeechTransformer, TransformerConfig
+
+FEW = 12
+"""So many tokens at most go through `few_tokens.py`."""
 
 
 class KVCache:
@@ -35,32 +42,49 @@ def _unit(x: Tensor, eps: Tensor) -> Tensor:
 class CachedTransformer:
     """Weights of a `SpeechTransformer`, rearranged. `embeddings` are its own."""
 
-    def __init__(self, net: SpeechTransformer, linear: type[PackedLinear] = Int8Linear) -> None:
-        """`linear`: how weights are kept."""
+    def __init__(self, net: SpeechTransformer, int8: bool = True) -> None:
+        """`int8`: whether weights are kept as numbers of 8 bits."""
         self.config = config = net.config
-        self.embeddings: Tensor = net.model.embed_tokens.weight
-        self.head = linear(net.lm_head.weight, parts=True)
+        self.embeddings = net.model.embed_tokens.weight.detach()
         half = config.head_dim // 2
         self._cos, self._sin = net.cos, torch.cat([-net.sin[:, :half], net.sin[:, half:]], 1)
         self._eps = torch.tensor(config.rms_norm_eps)
-        self._final = net.model.norm.weight
-        self._layers = []
+        self._final = net.model.norm.weight.detach()
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+        norms, weights = [], []
         for layer in net.model.blocks:
             attention, mlp = layer.self_attn, layer.mlp
-            to_query = attention.q_norm.weight * config.head_dim**-0.5
-            norms = [to_query.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)]
+            to_query = attention.q_norm.weight.detach() * config.head_dim**-0.5
+            norms.append(torch.cat([to_query.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)]))
             projections = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
             gates = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
-            self._layers.append(
+            weights.append(
                 (
-                    linear(torch.cat(projections) * layer.input_layernorm.weight),
-                    torch.cat(norms),
-                    linear(attention.o_proj.weight),
-                    linear(gates * layer.post_attention_layernorm.weight),
-                    linear(mlp.down_proj.weight),
+                    torch.cat(projections) * layer.input_layernorm.weight,
+                    attention.o_proj.weight,
+                    gates * layer.post_attention_layernorm.weight,
+                    mlp.down_proj.weight,
                 )
             )
+        matrices = [torch.stack(same).detach() for same in zip(*weights, strict=True)]
+        head = net.lm_head.weight.detach()
+        self._few = self._head = None
+        if int8:
+            to_qkv, to_out, to_gate_up, to_down = whole = [Matrices.of(matrix) for matrix in matrices]
+            norm, final, cos, sin = (x.detach().numpy() for x in (torch.stack(norms), self._final, net.cos, net.sin))
+            eps = np.float32(config.rms_norm_eps)
+            self._few = Layers(to_qkv, norm, to_out, to_gate_up, to_down, final, cos, sin, eps)
+            self._head = Matrices.of(head)
+            matrices, head = [matrix.float() for matrix in whole], self._head.float()
+        self.head: Tensor = head
+        """[V, C]"""
+        self._layers = [(norm, *map(PackedLinear, of_layer)) for norm, *of_layer in zip(norms, *matrices, strict=True)]
+
+    def scores(self, hidden: Tensor, start: int, stop: int) -> Tensor:
+        """Final hidden states [N, C] -> logits of the tokens from `start` to `stop` [N, stop - start]."""
+        if self._head is not None and len(hidden) <= FEW:
+            return self._head.product(hidden, start, stop)
+        return F.linear(hidden, self.head[start:stop])
 
     def extend(self, tokens: Tensor, slots: Tensor, lengths: Tensor, cache: KVCache) -> Tensor:
         """Append tokens [B, T] to the sequences in `slots` [B], which hold `lengths` [B] tokens already.
@@ -75,6 +99,10 @@ class CachedTransformer:
         if total > cache.length:
             raise ValueError(f"expected at most {cache.length} tokens in a sequence, got {total}")
         positions = lengths[:, None] + torch.arange(width)  # [B, T]
+        if self._few is not None and batch * width <= FEW:
+            embedded = F.embedding(tokens.flatten(), self.embeddings)
+            hidden = few_tokens.extend(embedded, slots.repeat_interleave(width), positions.flatten(), cache, self._few)
+            return hidden.view(batch, width, -1)
         cos, sin = self._cos[positions].unsqueeze(2), self._sin[positions].unsqueeze(2)  # [B, T, 1, D]
         # Attention reads the cache in place, over the whole range of slots in which the rows lie: reading an idle slot
         # costs less than copying the busy ones. Too sparse a range is copied all the same.
@@ -91,7 +119,7 @@ class CachedTransformer:
         bias = bias.flatten(0, 1)  # [R KV, H / KV T, S]
         rows = slots[:, None]
         x = F.embedding(tokens, self.embeddings)
-        for i, (to_qkv, norm, to_out, to_gate_up, to_down) in enumerate(self._layers):
+        for i, (norm, to_qkv, to_out, to_gate_up, to_down) in enumerate(self._layers):
             qkv = to_qkv(_unit(x, eps)).view(batch, width, heads + 2 * kv_heads, size)
             qk = _unit(qkv[:, :, : heads + kv_heads], eps) * norm
             qk = torch.addcmul(qk * cos, qk.roll(size // 2, -1), sin)  # [B, T, H + KV, D]

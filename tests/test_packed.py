@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from model import packed
-from model.packed import Int8Linear, PackedLinear, pack
+from model.packed import PackedLinear, pack
 
 
 @pytest.fixture(autouse=True)
@@ -32,21 +32,3 @@ def test_packing_keeps_a_network_s_weights_and_names() -> None:
     assert sum(isinstance(m, PackedLinear) for m in network.modules()) == 2
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, before[name])
-
-
-@pytest.mark.parametrize("few", [True, False])
-@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (2, 40)])
-def test_weights_of_8_bits_give_nearly_the_same(shape: tuple[int, int], few: bool) -> None:
-    torch.manual_seed(0)
-    weight, x = torch.randn(48, 64) * torch.rand(48, 1), torch.randn(*shape, 64)
-    layer = Int8Linear(weight, parts=True)
-    layer.fast = layer.fast and few
-    wanted = x @ weight.T
-    assert float((layer(x) - wanted).norm() / wanted.norm()) < 0.02
-    torch.testing.assert_close(layer.rows(x, 8, 20), layer(x)[..., 8:20])
-
-
-def test_a_row_of_zeros_stays_one() -> None:
-    for width in (8, 16, 24):  # of 8 and 24 torch's operator would read too many
-        layer = Int8Linear(torch.zeros(4, width))
-        assert not layer(torch.randn(1, width)).any()

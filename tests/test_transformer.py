@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from model import cached_transformer
 from model.cached_transformer import CachedTransformer, KVCache
 from model.checkpoint import SpeechModel
-from model.packed import PackedLinear
+from model.few_tokens import Matrices
 from model.transformer import SpeechTransformer
 
 
@@ -34,7 +35,7 @@ def test_logits_are_those_of_transformers_on_the_same_checkpoint(tiny_dir: Path)
 
 @pytest.mark.parametrize("slots", [[3, 1], [2]])
 def test_extending_piece_by_piece_gives_what_the_whole_gives(net: SpeechTransformer, slots: list[int]) -> None:
-    tokens, cache, cached = _tokens(len(slots), 30), KVCache(net.config, 4, 64), CachedTransformer(net, PackedLinear)
+    tokens, cache, cached = _tokens(len(slots), 30), KVCache(net.config, 4, 64), CachedTransformer(net, int8=False)
     pieces = []
     for first, last in ((0, 7), (7, 8), (8, 25), (25, 30)):
         lengths = torch.full((len(slots),), first)
@@ -50,10 +51,39 @@ def test_weights_of_8_bits_change_little(net: SpeechTransformer) -> None:
     assert float((torch.cat(pieces, 1) - wanted).norm() / wanted.norm()) < 0.03
 
 
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_few_tokens_give_what_many_give(net: SpeechTransformer, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled step and torch's, with the same weights: by ones, by several, and on what the other has read."""
+    tokens, slots = _tokens(batch, 30), torch.arange(batch).flip(0)
+    found = []
+    for most in (0, 1000):
+        monkeypatch.setattr(cached_transformer, "FEW", most)
+        cache, cached = KVCache(net.config, 6, 64), CachedTransformer(net)
+        pieces = []
+        for first, last in ((0, 9), (9, 10), (10, 13), (13, 30)):
+            if last == 30:
+                monkeypatch.setattr(cached_transformer, "FEW", 1000 - most)
+            lengths = torch.full((batch,), first)
+            pieces.append(cached.extend(tokens[:, first:last], slots, lengths, cache))
+        hidden = torch.cat(pieces, 1)
+        found.append((hidden, cached.scores(hidden[:, -1], 7, 50)))
+    (hidden, scores), (other, other_scores) = found
+    torch.testing.assert_close(hidden, other, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scores, other_scores, atol=1e-4, rtol=1e-4)
+
+
+def test_weights_of_8_bits_are_the_nearest(net: SpeechTransformer) -> None:
+    weights = torch.randn(3, 5, 7) * torch.rand(3, 5, 1)
+    weights[1, 2] = 0.0
+    nearest = Matrices.of(weights).float()
+    assert ((nearest - weights).abs() <= weights.abs().amax(-1, keepdim=True) / 127 * 0.5001).all()
+    assert not nearest[1, 2].any()
+
+
 @pytest.mark.parametrize("slots", [(0, 1), (9, 0), (5, 3)])
 def test_rows_of_different_length_do_not_disturb_each_other(net: SpeechTransformer, slots: tuple[int, int]) -> None:
     long, short = _tokens(1, 20), _tokens(1, 5)
-    cache, cached, where = KVCache(net.config, 10, 64), CachedTransformer(net, PackedLinear), torch.tensor(slots)
+    cache, cached, where = KVCache(net.config, 10, 64), CachedTransformer(net, int8=False), torch.tensor(slots)
     padded = torch.cat([long, torch.nn.functional.pad(short, (0, 15))])
     cached.extend(padded, where, torch.tensor([0, 0]), cache)
     following = torch.tensor([[1], [2]])

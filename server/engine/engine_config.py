@@ -15,7 +15,7 @@ class EngineConfig:
     kind: str = "torch"
     """One of `KINDS`."""
     weights: str = "int8"
-    """One of `WEIGHTS`: how our own engine keeps them. With 8 bits a step is a third shorter, and where two tokens are
+    """One of `WEIGHTS`: how our own engine keeps them. With 8 bits a step is much shorter, and where two tokens are
     nearly as likely it may depend on who else is served which one is said."""
     slots: int = 32
     sessions: int | None = None

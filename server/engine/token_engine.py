@@ -10,7 +10,6 @@ import torch
 
 from model.cached_transformer import CachedTransformer, KVCache
 from model.layout import TokenLayout
-from model.packed import Int8Linear, PackedLinear
 from model.transformer import SpeechTransformer
 from server.engine.engine_config import EngineConfig
 from server.engine.token_interface import Allowed, Rule, Sampled, Sampling, Sequences, TokenSequence, TurnOpinion
@@ -21,11 +20,9 @@ class TorchTokenEngine(Sequences):
 
     def __init__(self, transformer: SpeechTransformer, layout: TokenLayout, config: EngineConfig) -> None:
         super().__init__(layout, config)
-        linear = PackedLinear if config.weights == "float32" else Int8Linear
-        self._net = CachedTransformer(transformer, linear)
+        self._net = CachedTransformer(transformer, int8=config.weights == "int8")
         self._cache = KVCache(transformer.config, config.slots, config.length)
-        head = self._net.head.weight
-        assert head is not None
+        head = self._net.head
         self._turn_direction = head[layout.control("<end>")] - head[layout.control("<listen>")]
 
     def generate(self, sequence: TokenSequence, rule: Rule, sampling: Sampling) -> None:
@@ -78,10 +75,9 @@ class TorchTokenEngine(Sequences):
 
     def _sample(self, hidden: torch.Tensor, sequences: list[TokenSequence], allowed: Allowed) -> list[int]:
         """One of the allowed ids for each row of hidden states [B, C]."""
-        head = self._net.head
-        logits = head.rows(hidden, allowed.start, allowed.stop)
+        logits = self._net.scores(hidden, allowed.start, allowed.stop)
         if allowed.also:
-            others = [head.rows(hidden, token, token + 1) for token in allowed.also]
+            others = [self._net.scores(hidden, token, token + 1) for token in allowed.also]
             logits = torch.cat([logits, *others], 1)
         chosen = logits.argmax(1).tolist()
         for i, sequence in enumerate(sequences):
