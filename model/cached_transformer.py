@@ -19,7 +19,7 @@ from model.few_tokens import Layers, Matrices
 from model.packed import PackedLinear
 from model.transformer import SpeechTransformer, TransformerConfig
 
-FEW = 12
+FEW = 16
 """So many tokens at most go through `few_tokens.py`."""
 
 

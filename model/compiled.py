@@ -6,7 +6,7 @@ file, for what numba keeps is made anew only where the file of a function itself
 """
 
 from collections.abc import Callable
-from math import erf
+from math import factorial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -20,7 +20,13 @@ Float = NDArray[np.float32]
 Linear = tuple[Float, Float]
 Norm = tuple[Float, Float, np.float32]
 """Weights [out, in] and bias [out]; of a norm also what is added to the variance."""
-_ZERO, _ONE = np.float32(0), np.float32(1)
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_TILE = 64  # rows of weights that the nearest cache has room for
+_LEAST, _BITS_PER_E = np.float32(-87), np.float32(np.log2(np.e))
+# Of a power of two, and of the error function.
+_E1, _E2, _E3, _E4, _E5, _E6 = (np.float32(np.log(2) ** n / factorial(n)) for n in range(1, 7))
+_A1, _A2, _A3, _A4, _A5 = map(np.float32, (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429))
+_ERF_P = np.float32(0.3275911 * 0.5**0.5)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -33,37 +39,72 @@ def _compiled(function: _Function) -> _Function:
     return cast("_Function", made)
 
 
+# Each of the next three by itself: of all of them in one function the compiler makes half as much. Two rows of weights
+# at a time, so that what is loaded of x is used twice; of an odd number the last one counts twice.
+
+
+@_compiled
+def _by_one(weights: NDArray[Any], x0: Float, y0: Float) -> None:
+    for o in range(0, len(weights), 2):
+        p = min(o + 1, len(weights) - 1)
+        first, second = weights[o], weights[p]
+        a0 = b0 = _ZERO
+        for k in range(len(x0)):
+            a0 += np.float32(first[k]) * x0[k]
+            b0 += np.float32(second[k]) * x0[k]
+        y0[o], y0[p] = a0, b0
+
+
+@_compiled
+def _by_two(weights: NDArray[Any], x: Float, y: Float) -> None:
+    x0, x1 = x[0], x[1]
+    for o in range(0, len(weights), 2):
+        p = min(o + 1, len(weights) - 1)
+        first, second = weights[o], weights[p]
+        a0 = a1 = b0 = b1 = _ZERO
+        for k in range(len(x0)):
+            a, b = np.float32(first[k]), np.float32(second[k])
+            a0 += a * x0[k]
+            a1 += a * x1[k]
+            b0 += b * x0[k]
+            b1 += b * x1[k]
+        y[0, o], y[1, o], y[0, p], y[1, p] = a0, a1, b0, b1
+
+
+@_compiled
+def _by_four(weights: NDArray[Any], x: Float, y: Float) -> None:
+    x0, x1, x2, x3 = x[0], x[1], x[2], x[3]
+    for o in range(0, len(weights), 2):
+        p = min(o + 1, len(weights) - 1)
+        first, second = weights[o], weights[p]
+        a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = _ZERO
+        for k in range(len(x0)):
+            a, b = np.float32(first[k]), np.float32(second[k])
+            a0 += a * x0[k]
+            a1 += a * x1[k]
+            a2 += a * x2[k]
+            a3 += a * x3[k]
+            b0 += b * x0[k]
+            b1 += b * x1[k]
+            b2 += b * x2[k]
+            b3 += b * x3[k]
+        y[0, o], y[1, o], y[2, o], y[3, o] = a0, a1, a2, a3
+        y[0, p], y[1, p], y[2, p], y[3, p] = b0, b1, b2, b3
+
+
 @_compiled
 def product(weights: NDArray[Any], x: Float, out: Float) -> None:
-    """Weights [out, in] of any kind of number, x [N, in] -> out [N, out]. Weights are read once for four inputs."""
-    rows, width = x.shape
-    for o in range(len(weights)):
-        row, n = weights[o], 0
-        while n + 4 <= rows:
-            x0, x1, x2, x3 = x[n], x[n + 1], x[n + 2], x[n + 3]
-            y0 = y1 = y2 = y3 = _ZERO
-            for k in range(width):
-                weight = np.float32(row[k])
-                y0 += weight * x0[k]
-                y1 += weight * x1[k]
-                y2 += weight * x2[k]
-                y3 += weight * x3[k]
-            out[n, o], out[n + 1, o], out[n + 2, o], out[n + 3, o] = y0, y1, y2, y3
-            n += 4
-        if n + 2 <= rows:
-            x0, x1 = x[n], x[n + 1]
-            y0 = y1 = _ZERO
-            for k in range(width):
-                weight = np.float32(row[k])
-                y0 += weight * x0[k]
-                y1 += weight * x1[k]
-            out[n, o], out[n + 1, o] = y0, y1
-            n += 2
-        if n < rows:
-            x0, y0 = x[n], _ZERO
-            for k in range(width):
-                y0 += np.float32(row[k]) * x0[k]
-            out[n, o] = y0
+    """Weights [out, in] of any kind of number, x [N, in] -> out [N, out]. Weights are read from memory once."""
+    rows = len(x)
+    fours = rows // 4 * 4
+    for o in range(0, len(weights), _TILE):
+        tile = slice(o, min(o + _TILE, len(weights)))
+        for n in range(0, fours, 4):
+            _by_four(weights[tile], x[n : n + 4], out[n : n + 4, tile])
+        if rows - fours >= 2:
+            _by_two(weights[tile], x[fours : fours + 2], out[fours : fours + 2, tile])
+        if rows % 2:
+            _by_one(weights[tile], x[rows - 1], out[rows - 1, tile])
 
 
 @_compiled
@@ -93,38 +134,81 @@ def layer_norm(x: Float, weight: Float, bias: Float, eps: np.float32, out: Float
 
 
 @_compiled
+def decay(x: Float) -> None:
+    """The exponential of a vector without anything above zero, in place, to seven digits.
+
+    The library's own takes one number at a time. A power of two is made of its bits, and multiplied by a polynomial.
+    """
+    bits = np.empty(len(x), np.int32)
+    powers = bits.view(np.float32)
+    for k in range(len(x)):
+        power = max(x[k], _LEAST) * _BITS_PER_E
+        whole = np.int32(power - _HALF)
+        part = power - np.float32(whole)  # half at most, to either side
+        found = ((_E6 * part + _E5) * part + _E4) * part + _E3
+        x[k] = ((found * part + _E2) * part + _E1) * part + _ONE
+        bits[k] = (whole + np.int32(127)) << np.int32(23)
+    for k in range(len(x)):
+        x[k] *= powers[k]
+
+
+@_compiled
 def softmax(scores: Float) -> None:
     """Of a vector, in place."""
     most, total = scores[0], _ZERO
     for t in range(len(scores)):
         most = max(most, scores[t])
     for t in range(len(scores)):
-        scores[t] = np.exp(scores[t] - most)
+        scores[t] -= most
+    decay(scores)
+    for t in range(len(scores)):
         total += scores[t]
     for t in range(len(scores)):
         scores[t] /= total
 
 
 @_compiled
-def attend(query: Float, keys: Float, values: Float, scores: Float, seen: Float) -> None:
-    """One query [D] over keys [D, T] and values [T, D]; `scores` [T] are what is added to each, and overwritten."""
+def attend(query: Float, keys: Float, values: Float, start: int, scores: Float, seen: Float) -> None:
+    """One query [D] over keys [D, P] and values [P, D] from position `start` on -> seen [D].
+
+    `scores` [T] are what is added to each of so many positions, and overwritten.
+    """
     for d in range(len(query)):
         part, of_keys = query[d], keys[d]
         for t in range(len(scores)):
-            scores[t] += part * of_keys[t]
+            scores[t] += part * of_keys[start + t]
     softmax(scores)
-    seen[:] = _ZERO
+    for d in range(len(query)):
+        seen[d] = _ZERO
     for t in range(len(scores)):
-        share, of_values = scores[t], values[t]
+        share, of_values = scores[t], values[start + t]
         for d in range(len(query)):
             seen[d] += share * of_values[d]
 
 
 @_compiled
-def gelu(x: Float) -> None:
+def silu(x: Float) -> None:
     """Of a vector, in place."""
+    small = np.empty(len(x), np.float32)
     for k in range(len(x)):
-        x[k] *= np.float32(0.5) * (_ONE + np.float32(erf(x[k] * np.float32(0.7071067811865476))))
+        small[k] = -abs(x[k])
+    decay(small)
+    for k in range(len(x)):
+        x[k] *= (_ONE if x[k] >= _ZERO else small[k]) / (_ONE + small[k])
+
+
+@_compiled
+def gelu(x: Float) -> None:
+    """Of a vector, in place; the error function by Abramowitz and Stegun, 7.1.26, to seven digits."""
+    small = np.empty(len(x), np.float32)
+    for k in range(len(x)):
+        small[k] = -_HALF * x[k] * x[k]
+    decay(small)
+    for k in range(len(x)):
+        near = _ONE / (_ONE + _ERF_P * abs(x[k]))
+        found = ((((_A5 * near + _A4) * near + _A3) * near + _A2) * near) + _A1
+        beyond = _HALF * found * near * small[k]  # of a normal variable, the probability of more than |x|
+        x[k] *= _ONE - beyond if x[k] >= _ZERO else beyond
 
 
 # --- the Transformer -----------------------------------------------------------------------------------------------
@@ -133,8 +217,19 @@ def gelu(x: Float) -> None:
 @_compiled
 def _matrix(matrices: "Matrices", i: int, x: Float, out: Float) -> None:
     """The product of the i-th matrix and x [N, in] -> out [N, out]."""
+    scale = matrices.scale[i]
     product(matrices.whole[i], x, out)
-    out *= matrices.scale[i]
+    for n in range(len(out)):
+        for o in range(len(scale)):
+            out[n, o] *= scale[o]
+
+
+@_compiled
+def _add(x: Float, added: Float) -> None:
+    """x [N, C] += added [N, C]."""
+    for n in range(len(x)):
+        for k in range(x.shape[1]):
+            x[n, k] += added[n, k]
 
 
 @_compiled
@@ -162,7 +257,10 @@ def extend(
     qkv = np.empty((rows, (heads + 2 * kv_heads) * size), np.float32)
     seen = np.empty((rows, heads * size), np.float32)
     gate_up, gated = np.empty((rows, 2 * inner), np.float32), np.empty((rows, inner), np.float32)
-    scores, room = np.empty(positions.max() + 1, np.float32), np.empty(size, np.float32)
+    length = 0
+    for n in range(rows):
+        length = max(length, positions[n] + 1)
+    scores, room = np.empty(length, np.float32), np.empty(size, np.float32)
     for i in range(count):
         for n in range(rows):
             unit(x[n], layers.eps, normed[n])
@@ -181,22 +279,25 @@ def extend(
             for h in range(heads):
                 query, shared = slice(h * size, (h + 1) * size), h // (heads // kv_heads)
                 key, value = keys[i, slot, shared], values[i, slot, shared]
-                scores[:until] = _ZERO
-                attend(qkv[n, query], key[:, :until], value, scores[:until], seen[n, query])
+                for t in range(until):
+                    scores[t] = _ZERO
+                attend(qkv[n, query], key, value, 0, scores[:until], seen[n, query])
         _matrix(layers.to_out, i, seen, added)
-        x += added
+        _add(x, added)
         for n in range(rows):
             unit(x[n], layers.eps, normed[n])
         _matrix(layers.to_gate_up, i, normed, gate_up)
         for n in range(rows):
+            silu(gate_up[n, :inner])
             for k in range(inner):
-                gate = gate_up[n, k]
-                gated[n, k] = gate / (_ONE + np.exp(-gate)) * gate_up[n, inner + k]
+                gated[n, k] = gate_up[n, k] * gate_up[n, inner + k]
         _matrix(layers.to_down, i, gated, added)
-        x += added
+        _add(x, added)
     for n in range(rows):
         unit(x[n], layers.eps, normed[n])
-    return normed * layers.final
+        for k in range(width):
+            normed[n, k] *= layers.final[k]
+    return normed
 
 
 # --- streaming modules ---------------------------------------------------------------------------------------------
@@ -208,18 +309,9 @@ def _affine(linear: Linear, x: Float) -> Float:
     weight, bias = linear
     out = np.empty((len(x), len(weight)), np.float32)
     product(weight, x, out)
-    out += bias
-    return out
-
-
-@_compiled
-def _joined(state: Float, x: Float) -> Float:
-    """[B, C, P], [B, C, T] -> [B, C, P + T]."""
-    batch, channels, steps = x.shape
-    past = state.shape[2]
-    out = np.empty((batch, channels, past + steps), np.float32)
-    out[:, :, :past] = state
-    out[:, :, past:] = x
+    for n in range(len(x)):
+        for o in range(len(bias)):
+            out[n, o] += bias[o]
     return out
 
 
@@ -237,11 +329,11 @@ def _added(x: Float, y: Float, scale: Float) -> Float:
 
 @_compiled
 def convnext(
-    x: Float, state: Float, kernel: Linear, norm: Norm, expand: Linear, project: Linear, scale: Float
-) -> tuple[Float, Float]:
+    x: Float, joined: Float, kernel: Linear, norm: Norm, expand: Linear, project: Linear, scale: Float
+) -> Float:
+    """A `ConvNeXtBlock`. `joined` [B, C, context + T] ends with x [B, C, T]."""
     (taps, bias), (weight, shift, eps) = kernel, norm
     batch, channels, steps = x.shape
-    joined = _joined(state, x)
     rows = np.empty((batch * steps, channels), np.float32)
     for b in range(batch):
         for t in range(steps):
@@ -253,39 +345,46 @@ def convnext(
                 row[c] = found
             layer_norm(row, weight, shift, eps, row)
     wide = _affine(expand, rows)
-    for row in wide:
-        gelu(row)
-    return _added(x, _affine(project, wide), scale), joined[:, :, steps:].copy()
+    for n in range(len(wide)):
+        gelu(wide[n])
+    return _added(x, _affine(project, wide), scale)
 
 
 @_compiled
 def local_attention(
-    x: Float, state: Float, norm: Norm, query: Linear, key_value: Linear, bias: Float, project: Linear, scale: Float
-) -> tuple[Float, Float]:
+    x: Float, joined: Float, norm: Norm, query: Linear, key_value: Linear, bias: Float, project: Linear, scale: Float
+) -> Float:
+    """A `LocalAttention`. `joined` [B, 2 C, past + T] begins with the past; the keys and values of x [B, C, T] are
+    written behind it."""
     weight, shift, eps = norm
     batch, channels, steps = x.shape
     heads, window = bias.shape
     size, past = channels // heads, window - 1
-    rows = np.empty((batch * steps, channels), np.float32)
+    rows, column = np.empty((batch * steps, channels), np.float32), np.empty(channels, np.float32)
     for b in range(batch):
         for t in range(steps):
-            layer_norm(x[b, :, t], weight, shift, eps, rows[b * steps + t])
+            for c in range(channels):
+                column[c] = x[b, c, t]
+            layer_norm(column, weight, shift, eps, rows[b * steps + t])
     queries, new = _affine(query, rows), _affine(key_value, rows)
-    queries *= np.float32(size) ** np.float32(-0.5)
-    joined = np.empty((batch, 2 * channels, past + steps), np.float32)
-    joined[:, :, :past] = state
+    factor = np.float32(size) ** np.float32(-0.5)
     seen, scores = np.empty((batch * steps, channels), np.float32), np.empty(window, np.float32)
     values = np.empty((past + steps, size), np.float32)
     for b in range(batch):
         for t in range(steps):
             for c in range(2 * channels):
                 joined[b, c, past + t] = new[b * steps + t, c]
+            for c in range(channels):
+                queries[b * steps + t, c] *= factor
         for h in range(heads):
-            of_head = slice(h * size, (h + 1) * size)
-            values[:] = joined[b, channels + h * size : channels + (h + 1) * size].T
+            first = h * size
+            for t in range(past + steps):
+                for d in range(size):
+                    values[t, d] = joined[b, channels + first + d, t]
             for t in range(steps):
                 n = b * steps + t
-                scores[:] = bias[h]
-                keys = joined[b, of_head, t : t + window]
-                attend(queries[n, of_head], keys, values[t : t + window], scores, seen[n, of_head])
-    return _added(x, _affine(project, seen), scale), joined[:, :, steps:].copy()
+                for k in range(window):
+                    scores[k] = bias[h, k]
+                query_of_head, seen_of_head = queries[n, first : first + size], seen[n, first : first + size]
+                attend(query_of_head, joined[b, first : first + size], values, t, scores, seen_of_head)
+    return _added(x, _affine(project, seen), scale)

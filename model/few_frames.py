@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import compiled
@@ -26,7 +27,7 @@ def suits(x: Tensor) -> bool:
 
 
 def _array(x: Tensor) -> Float:
-    found: Float = x.detach().numpy()
+    found: Float = x.detach().contiguous().numpy()
     return found
 
 
@@ -40,26 +41,26 @@ def _norm(layer: nn.LayerNorm) -> Norm:
 
 def convnext(block: "ConvNeXtBlock", x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """What the block gives for x [B, C, T] and its state [B, C, context]: the next of both."""
-    conv = block.depthwise.conv
+    conv, joined = block.depthwise.conv, torch.cat([state, x], 2)
     assert conv.bias is not None
-    kernel = _array(conv.weight)[:, 0], _array(conv.bias)
-    y, after = compiled.convnext(
+    y = compiled.convnext(
         _array(x),
-        _array(state),
-        kernel,
+        _array(joined),
+        (_array(conv.weight)[:, 0], _array(conv.bias)),
         _norm(block.norm),
         _linear(block.expand),
         _linear(block.project),
         _array(block.scale),
     )
-    return torch.from_numpy(y), torch.from_numpy(after)
+    return torch.from_numpy(y), joined[:, :, x.shape[2] :]
 
 
 def attention(module: "LocalAttention", x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """What the module gives for x [B, C, T] and its state [B, 2 C, past]: the next of both."""
-    y, after = compiled.local_attention(
+    joined = F.pad(state, (0, x.shape[2]))
+    y = compiled.local_attention(
         _array(x),
-        _array(state),
+        _array(joined),
         _norm(module.norm),
         _linear(module.query),
         _linear(module.key_value),
@@ -67,4 +68,4 @@ def attention(module: "LocalAttention", x: Tensor, state: Tensor) -> tuple[Tenso
         _linear(module.project),
         _array(module.scale),
     )
-    return torch.from_numpy(y), torch.from_numpy(after)
+    return torch.from_numpy(y), joined[:, :, x.shape[2] :]
