@@ -7,7 +7,7 @@ import pytest
 
 from model.checkpoint import SpeechModel
 from model.layout import TokenLayout, interleave
-from model.training import dialogues, voices
+from model.training import dialogues, more_wordings, voices
 from model.training.dialogues import SKILLS
 from model.training.turns import HELDOUT, HELDOUT_WORDINGS, TRAIN, normalise, pattern
 
@@ -32,8 +32,9 @@ def test_no_question_of_the_evaluation_is_in_training() -> None:
 def test_no_sum_of_the_evaluation_is_in_training_the_other_way_round(skill: str) -> None:
     def pairs(split: str) -> set[frozenset[str]]:
         rng = random.Random(split)
-        answers = (normalise(dialogues.draw(rng, split, skill).turns[0].answer) for _ in range(1500))
-        return {frozenset(re.split(" plus | times ", answer.partition(" is ")[0])) for answer in answers}
+        answers = (dialogues.draw(rng, split, skill).turns[0].answer.lower() for _ in range(1500))
+        exercises = (re.split(" is |:", answer)[0] for answer in answers)
+        return {frozenset(re.split(" plus | times ", exercise)) for exercise in exercises}
 
     assert not pairs(TRAIN) & pairs(HELDOUT)
 
@@ -51,6 +52,19 @@ def test_a_varied_question_is_never_worded_as_one_of_the_evaluation() -> None:
             changed += other != question
             assert other == question or not any(p.fullmatch(normalise(other)) for p in kept)
     assert changed > 1000
+
+
+def test_no_wording_for_training_alone_is_like_one_of_the_evaluation() -> None:
+    _questions(HELDOUT)
+    kept = [pattern(wording) for wording in HELDOUT_WORDINGS]
+    skills = [more_wordings.ASK, *more_wordings.MORE.values(), *more_wordings.SMALL_TALK]
+    alone = [wording for wordings in skills for wording in wordings]
+    assert len(alone) > 400
+    assert not [wording for wording in alone if any(p.fullmatch(normalise(_filled(wording))) for p in kept)]
+
+
+def _filled(wording: str) -> str:
+    return re.sub(r"\{\w+\}", "seven", wording)
 
 
 def test_no_voice_family_of_the_evaluation_is_in_training() -> None:

@@ -1,8 +1,10 @@
 """Parts of the training that decide what the model learns; the training itself is measured by `antiphon eval`."""
 
+import multiprocessing.dummy
 import pickle
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -254,3 +256,19 @@ def test_processes_that_train_together_learn_what_one_learns_from_all(tmp_path: 
     assert not torch.allclose(net.weight, before)
     learnt = torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)["network"]
     torch.testing.assert_close(learnt, dict(net.state_dict()))
+
+
+def test_a_folder_of_other_amounts_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoken: list[Path] = []
+    monkeypatch.setattr(corpus, "_make_shard", lambda job: spoken.append(job[0]))
+    threads = SimpleNamespace(get_context=lambda _: multiprocessing.dummy)
+    monkeypatch.setattr(corpus, "multiprocessing", threads)
+    lines = [corpus.Line("Hello.", "nobody", "free", 1.0, corpus.HEARD_HZ)]
+    corpus.make(tmp_path, lines, 1)
+    corpus.make(tmp_path, lines, 1)
+    with pytest.raises(corpus.OtherAmounts):
+        corpus.make(tmp_path, lines * 2, 1)
+    assert len(spoken) == 2
+    assert corpus.kept_dialogues(tmp_path, 3) == corpus.kept_dialogues(tmp_path, 3)
+    with pytest.raises(corpus.OtherAmounts, match="expected 4 dialogues, found 3"):
+        corpus.kept_dialogues(tmp_path, 4)

@@ -7,6 +7,7 @@ speaker      the detokenizer and its encoder; then the spoken recordings -> code
 text         the Transformer without heard audio
 sequences    the heard recordings -> codes
 transformer  the Transformer on everything at once
+questions    and then on questions above all
 export       the model directory
 evaluation   held-out questions, and Whisper listening to the answers
 """
@@ -33,13 +34,14 @@ from model.text_tokenizer import TextTokenizer
 from model.training import corpus, sequences, speaker, tokenizer, transformer, voices
 from model.training.align import align
 from model.training.run import draw_curves, in_parallel
+from model.training.sequences import Sequences
 from model.training.speaker import Speaker
 from model.training.tokenizer import RECOGNISER, Recogniser, load_recogniser
 from model.training.transformer import Learner
 from model.training.turns import Dialogue
 from model.transformer import TransformerConfig
 
-STAGES = ("corpus", "tokenizer", "speaker", "text", "sequences", "transformer", "export", "evaluation")
+STAGES = ("corpus", "tokenizer", "speaker", "text", "sequences", "transformer", "questions", "export", "evaluation")
 # Beside a model, for training that begins with it: the encoder of its spoken codes.
 VOICE_ENCODER = "voice_encoder.safetensors"
 
@@ -58,6 +60,8 @@ class Recipe:
     text_steps: int = 2500  # 0: the Transformer of the model to begin with, its heard codes found again by their sounds
     transformer_steps: int = 15_000
     learning_rate: float = 2e-3
+    questions_steps: int = 1600  # 0: none
+    questions_learning_rate: float = 8e-4
 
 
 TEXT_MIX = {"typed": 0.45, "drill": 0.35, "dialogue": 0.12, "aloud": 0.08}
@@ -74,6 +78,19 @@ MIX = {
     "salad": 0.04,
     "transcribe": 0.12,
     "aloud": 0.16,
+}
+# It then hears any English where it was asked a question ("walk" for "what"), and is taught what people ask for.
+QUESTIONS_MIX = {
+    "dialogue": 0.13,
+    "written": 0.04,
+    "typed": 0.04,
+    "drill": 0.07,
+    "spliced": 0.34,
+    "spliced drill": 0.15,
+    "spliced free": 0.04,
+    "salad": 0.04,
+    "transcribe": 0.05,
+    "aloud": 0.10,
 }
 
 
@@ -144,7 +161,7 @@ class Pipeline:
         if self.start:
             learner.read(self.start.transformer, spoken=self.recipe.speaker_steps == 0)
         dialogues = self._dialogues()
-        drawn = sequences.Sequences(self.layout, self._text(), self.data, dialogues, hears=False)
+        drawn = Sequences(self.layout, self._text(), self.data, dialogues, hears=False)
         recipe = self.recipe
         self._train(
             transformer.train, self.runs / "text", learner, drawn, TEXT_MIX, recipe.text_steps, recipe.learning_rate
@@ -152,9 +169,7 @@ class Pipeline:
         draw_curves(self.runs / "text", "Transformer, typed dialogues")
 
     def transformer(self) -> None:
-        dialogues = self._dialogues()
-        drawn = sequences.Sequences(self.layout, self._text(), self.data, dialogues)
-        learner = self._learner()
+        drawn, learner = self._drawn(), self._learner()
         if self.recipe.text_steps:
             typed = Learner(self._config(), self.layout)
             typed.load_state_dict(_weights(self.runs / "text"))
@@ -167,10 +182,19 @@ class Pipeline:
         self._train(transformer.train, folder, learner, drawn, MIX, recipe.transformer_steps, recipe.learning_rate)
         draw_curves(self.runs / "transformer", "Transformer")
 
+    def questions(self) -> None:
+        recipe, folder, learner = self.recipe, self.runs / "questions", self._learner()
+        if not recipe.questions_steps:
+            return
+        learner.load_state_dict(_weights(self.runs / "transformer"))
+        steps, rate = recipe.questions_steps, recipe.questions_learning_rate
+        self._train(transformer.train, folder, learner, self._drawn(), QUESTIONS_MIX, steps, rate, 1)
+        draw_curves(folder, "Transformer, questions above all")
+
     def export(self, target: Path) -> None:
         """Write the model directory from the newest checkpoints."""
         learner = self._learner()
-        learner.load_state_dict(_weights(self.runs / "transformer"))
+        learner.load_state_dict(_weights(self.runs / ("questions" if self.recipe.questions_steps else "transformer")))
         voice = self._speaker()
         model = SpeechModel(
             target.name, self.layout, self._text(), learner.export(), self._recogniser().tokenizer, voice.detokenizer
@@ -206,6 +230,9 @@ class Pipeline:
 
     def _dialogues(self) -> list[Dialogue]:
         return corpus.kept_dialogues(self.data, self.recipe.dialogues)
+
+    def _drawn(self) -> Sequences:
+        return Sequences(self.layout, self._text(), self.data, self._dialogues())
 
     def _learner(self) -> Learner:
         return Learner(self._config(), self.layout, self._recogniser().meanings())
@@ -286,12 +313,15 @@ def main() -> None:
         parser.error(f"--start: {error}")
     for stage in options.stage or STAGES:
         started = time.perf_counter()
-        if stage == "export":
-            pipeline.export(target)
-        elif stage == "evaluation":
-            evaluate(["--model-dir", str(target), "--threads", str(options.processes)])
-        else:
-            getattr(pipeline, stage)()
+        try:
+            if stage == "export":
+                pipeline.export(target)
+            elif stage == "evaluation":
+                evaluate(["--model-dir", str(target), "--threads", str(options.processes)])
+            else:
+                getattr(pipeline, stage)()
+        except corpus.OtherAmounts as error:
+            raise SystemExit(f"--folder: {error}") from None
         print(f"stage {stage} took {(time.perf_counter() - started) / 3600:.2f} h", flush=True)
 
 

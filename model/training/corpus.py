@@ -6,6 +6,7 @@ recording). A shard is complete when its `.jsonl` exists, so a killed run resume
 
 import collections
 import functools
+import hashlib
 import json
 import multiprocessing
 import pickle
@@ -26,6 +27,10 @@ from model.training.turns import HELDOUT, TRAIN, Dialogue
 HEARD_HZ, SPOKEN_HZ = 16_000, 24_000
 _SHARD_RECORDINGS = 250
 _WORDNET = Path("/usr/share/wordnet")
+
+
+class OtherAmounts(ValueError):
+    """A folder has recordings of other texts than those that are asked for now."""
 
 
 @dataclass(frozen=True)
@@ -120,15 +125,19 @@ def training_dialogues(count: int, seed: int = 1) -> list[Dialogue]:
 
 
 def kept_dialogues(folder: Path, count: int) -> list[Dialogue]:
-    """The dialogues that were spoken into `folder`; drawn where there are none yet.
+    """The dialogues that were spoken into `folder`; drawn where there are none yet. Raises `OtherAmounts`.
 
     Later stages take them from there: new wordings in the code must not lose the recordings of the old ones.
     """
     path = folder / "dialogues.pickle"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps(training_dialogues(count)))
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(pickle.dumps(training_dialogues(count)))
+        partial.rename(path)
     found: list[Dialogue] = pickle.loads(path.read_bytes())
+    if len(found) != count:
+        raise OtherAmounts(f"{path}: expected {count} dialogues, found {len(found)}: other amounts need another folder")
     return found
 
 
@@ -193,8 +202,15 @@ def _make_shard(job: tuple[Path, list[Line]]) -> None:
 
 
 def make(folder: Path, lines: list[Line], processes: int) -> None:
-    """Speak `lines` into the shards of `folder`; shards that exist are left as they are."""
+    """Speak `lines` into the shards of `folder`; shards that exist are left as they are.
+
+    Raises `OtherAmounts` where they are of other lines.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    digest, told = hashlib.sha256(repr(lines).encode()).hexdigest(), folder / "lines.sha256"
+    if told.exists() and told.read_text() != digest:
+        raise OtherAmounts(f"{folder}: expected the lines that were spoken before: other ones need another folder")
+    told.write_text(digest)
     jobs = [
         (folder / f"{first // _SHARD_RECORDINGS:05d}.jsonl", lines[first : first + _SHARD_RECORDINGS])
         for first in range(0, len(lines), _SHARD_RECORDINGS)

@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 
 from model.training import facts, tools
+from model.training.more_wordings import MORE
 from model.training.skills import SINGLE, any_single
 from model.training.turns import (
     HELDOUT,
@@ -58,6 +59,7 @@ def _told(rng: random.Random, split: str) -> tuple[Turn, Turn]:
     """Something to remember, and the question for it."""
     kind = rng.choices(("name", "favorite color", "favorite number", "city", "list"), (4, 1.5, 1.5, 1.5, 1.5))[0]
     told: tuple[str, ...]
+    ways = {"name": "name ", "list": "list "}.get(kind, "")  # in `MORE`
     if kind == "name":
         x = rng.choice(facts.NAMES)
         told, asked = _NAME_TOLD, _NAME_ASKED
@@ -77,9 +79,13 @@ def _told(rng: random.Random, split: str) -> tuple[Turn, Turn]:
         noted, answer = f"I will remember that your {kind} is {x}.", f"Your {kind} is {x}."
     skill = "memory" if kind == "name" else "memory of more"
     return (
-        Turn(skill, rng.choice(wordings(split, told)).format(k=kind, x=x), noted, normalise(x)),
+        Turn(skill, rng.choice(wordings(split, told, MORE[f"{ways}told"])).format(k=kind, x=x), noted, normalise(x)),
         Turn(
-            skill, rng.choice(wordings(split, asked)).format(k=kind), answer, rf"\b{normalise(x)}$", sentence(f"{x}.")
+            skill,
+            rng.choice(wordings(split, asked, MORE[f"{ways}asked"])).format(k=kind),
+            answer,
+            rf"\b{normalise(x)}$",
+            sentence(f"{x}."),
         ),
     )
 
@@ -174,8 +180,13 @@ def drill(rng: random.Random) -> Dialogue:
     return Dialogue(tuple(SINGLE[skill][0](rng, TRAIN) for skill in skills))
 
 
-_OPENINGS = ("Okay, ", "So, ", "Well, ", "Hey, ", "Um, ", "Now, ", "Oh, ", "And ", "Please, ", "Antiphon, ", "Right, ", "Hi, ", "Listen, ")  # fmt: skip
-_CLOSINGS = (", please", ", okay", " now", ", Antiphon", " then", " for me", ", if you can")
+_OPENINGS = (
+    "Okay, ", "So, ", "Well, ", "Hey, ", "Um, ", "Now, ", "Oh, ", "And ", "Please, ", "Antiphon, ", "Right, ", "Hi, ", "Listen, ", "Hello, ", "But ", "Then, ", "Sorry, ",
+    "Good, ", "Fine, ", "Yes, ", "No, ", "Excuse me, ", "One more thing, ", "Next, ", "By the way, ", "Alright, ", "Thanks, and ", "Look, ", "You know, ", "I say, ",
+)  # fmt: skip
+_CLOSINGS = (
+    ", please", ", okay", " now", ", Antiphon", " then", " for me", ", if you can", " today", " again", ", if you know", ", my friend", ", all right", " quickly", " at once", ", will you",
+)  # fmt: skip
 
 
 @functools.cache

@@ -1,13 +1,14 @@
 """The skills: for each, how people ask and what is right to answer.
 
 A skill is a function of (random source, split) that draws one turn. Wordings come as lists, of which every fifth is
-held out by its position.
+held out by its position; those of `more_wordings.py` are for training alone.
 """
 
 import random
 from collections.abc import Callable, Sequence
 
 from model.training import facts
+from model.training.more_wordings import ASK, MORE, SMALL_TALK
 from model.training.turns import Turn, normalise, number_words, operand, sentence, wordings
 
 Skill = Callable[[random.Random, str], Turn]
@@ -20,15 +21,15 @@ _ASK = (
 )  # fmt: skip
 
 
-def _one_of(rng: random.Random, split: str, templates: Sequence[str], **words: str) -> str:
-    return sentence(rng.choice(wordings(split, templates)).format(**words))
+def _one_of(rng: random.Random, split: str, templates: Sequence[str], more: Sequence[str] = (), **words: str) -> str:
+    return sentence(rng.choice(wordings(split, templates, more)).format(**words))
 
 
 # --- numbers -------------------------------------------------------------------------------------------------------
 
 
-def _ask_for(x: str) -> tuple[str, ...]:
-    return tuple(t.replace("{x}", x) for t in _ASK)
+def _ask_for(x: str, ways: Sequence[str] = _ASK) -> tuple[str, ...]:
+    return tuple(t.replace("{x}", x) for t in ways)
 
 
 _OPERATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -51,6 +52,19 @@ _OPERATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+def _working(sign: str, a: int, b: int) -> str:
+    """What is said between an exercise and its result.
+
+    Products and quotients are counted up to, in steps of the larger factor or of the divisor: which product a pair of
+    numbers has cannot be inferred from those of other pairs, but how to count by sevens can be, and when to stop.
+    """
+    if sign in "+-" or 1 in (a, b):
+        return " is "
+    step, stop = (max(a, b), a * b) if sign == "*" else (b, a + b)
+    counted = "".join(f"{number_words(n)}, " for n in range(step, stop, step))
+    return f": {counted}so " if sign == "/" else f": {counted}"
+
+
 def _arithmetic(skill: str, sign: str, draw: Callable[[random.Random], tuple[int, int]]) -> Skill:
     spoken, templates = _OPERATIONS[sign]
     results = {
@@ -65,10 +79,10 @@ def _arithmetic(skill: str, sign: str, draw: Callable[[random.Random], tuple[int
         a, b = map(int, drawn.split(sign))
         first, second = number_words(a), number_words(b)
         x = spoken.format(a=first, b=second)
-        question = _one_of(rng, split, (*_ASK, *templates), x=x, a=first, b=second)
+        question = _one_of(rng, split, (*_ASK, *templates), (*ASK, *MORE[sign]), x=x, a=first, b=second)
         total = number_words(results[sign](a, b))
         right = rf"\b{normalise(total)}$"
-        return Turn(skill, question, sentence(f"{x} is {total}."), right, sentence(f"{total}."))
+        return Turn(skill, question, sentence(f"{x}{_working(sign, a, b)}{total}."), right, sentence(f"{total}."))
 
     return make
 
@@ -105,7 +119,7 @@ def _comparing(rng: random.Random, split: str) -> Turn:
         "I'd like to know which is {k}, {a} or {b}.", "Find the {k} one, {a} or {b}.", "Which of these is {k}, {a} or {b}?", "Say which is {k}, {a} or {b}.",
         "Here are {a} and {b}. Which is {k}?", "Take {a} and {b}. Which one is {k}?", "I have {a} and {b}. Which is {k}?",
     )  # fmt: skip
-    question = _one_of(rng, split, templates, k=kind, a=number_words(a), b=number_words(b))
+    question = _one_of(rng, split, templates, MORE["comparing"], k=kind, a=number_words(a), b=number_words(b))
     result = number_words(max(a, b) if larger else min(a, b))
     answer = sentence(f"{result} is {kind}.")
     return Turn("comparing", question, answer, f"^{normalise(result)}( is|$)", sentence(f"{result}."))
@@ -121,7 +135,8 @@ def _counting(rng: random.Random, split: str) -> Turn:
         "Could you count from {a} to {b}?", "I want you to count from {a} to {b}.", "Count for me from {a} to {b}.",
         "Let's count from {a} to {b}.", "Start at {a} and count to {b}.", "Please count {d} from {a} to {b}.",
     )  # fmt: skip
-    question = _one_of(rng, split, templates, a=number_words(first), b=number_words(last), d="down" if down else "up")
+    words = {"a": number_words(first), "b": number_words(last), "d": "down" if down else "up"}
+    question = _one_of(rng, split, templates, MORE["counting"], **words)
     numbers = range(start, stop + 1)
     answer = ", ".join(number_words(n) for n in (reversed(numbers) if down else numbers)) + "."
     return Turn("counting", question, sentence(answer), rf"^{normalise(answer)}$")
@@ -136,9 +151,8 @@ def _steps(rng: random.Random, split: str) -> Turn:
         "Can you count from {a} to {b} in steps of {s}?", "Go from {a} to {b} in steps of {s}.", "Count up from {a} to {b} in steps of {s}.",
         "In steps of {s}, count from {a} to {b}.", "Could you count by {s} from {a} to {b}?", "Please count in steps of {s} from {a} to {b}.",
     )  # fmt: skip
-    question = _one_of(
-        rng, split, templates, a=number_words(numbers[0]), b=number_words(numbers[-1]), s=number_words(step)
-    )
+    words = {"a": number_words(numbers[0]), "b": number_words(numbers[-1]), "s": number_words(step)}
+    question = _one_of(rng, split, templates, MORE["steps"], **words)
     answer = ", ".join(map(number_words, numbers)) + "."
     return Turn("steps", question, sentence(answer), rf"^{normalise(answer)}$")
 
@@ -161,7 +175,8 @@ def _capitals(rng: random.Random, split: str) -> Turn:
         "Which is the capital of {c}?", "{c} has which capital?",
     )  # fmt: skip
     answer = f"The capital of {country} is {capital}."
-    return Turn("capitals", _one_of(rng, split, templates, c=country), answer, normalise(capital), f"{capital}.")
+    more = (*_ask_for("the capital of {c}", ASK), *MORE["capitals"])
+    return Turn("capitals", _one_of(rng, split, templates, more, c=country), answer, normalise(capital), f"{capital}.")
 
 
 def _continents(rng: random.Random, split: str) -> Turn:
@@ -176,7 +191,8 @@ def _continents(rng: random.Random, split: str) -> Turn:
     )  # fmt: skip
     answer = sentence(f"{country} is in {continent}.")
     right = rf"\b(is )?in {normalise(continent)}$|^{normalise(continent)}$"
-    return Turn("continents", _one_of(rng, split, templates, c=country), answer, right, f"{continent}.")
+    question = _one_of(rng, split, templates, MORE["continents"], c=country)
+    return Turn("continents", question, answer, right, f"{continent}.")
 
 
 def _planets(rng: random.Random, split: str) -> Turn:
@@ -199,7 +215,8 @@ def _planets(rng: random.Random, split: str) -> Turn:
         "What do you call {x}?",
         "Give me the name of {x}.",
     )
-    return Turn("planets", _one_of(rng, split, templates, x=x), answer, f"^{normalise(planet)}", f"{planet}.")
+    question = _one_of(rng, split, templates, (*ASK, *MORE["planets"]), x=x)
+    return Turn("planets", question, answer, f"^{normalise(planet)}", f"{planet}.")
 
 
 def _elements(rng: random.Random, split: str) -> Turn:
@@ -210,9 +227,8 @@ def _elements(rng: random.Random, split: str) -> Turn:
     )  # fmt: skip
     letters = ", ".join(symbol.upper())
     answer = f"The symbol of {element} is {letters}."
-    return Turn(
-        "elements", _one_of(rng, split, templates, e=element), answer, rf"\b{normalise(letters)}$", f"{letters}."
-    )
+    question = _one_of(rng, split, templates, (*_ask_for("the symbol of {e}", ASK), *MORE["elements"]), e=element)
+    return Turn("elements", question, answer, rf"\b{normalise(letters)}$", f"{letters}.")
 
 
 def _units(rng: random.Random, split: str) -> Turn:
@@ -226,7 +242,7 @@ def _units(rng: random.Random, split: str) -> Turn:
     )  # fmt: skip
     answer = sentence(f"{whole} has {number_words(count)} {parts}.")
     number = number_words(count)
-    question = _one_of(rng, split, templates, p=parts, w=whole)
+    question = _one_of(rng, split, templates, MORE["units"], p=parts, w=whole)
     return Turn("units", question, answer, rf"\b{normalise(number)}\b", sentence(f"{number}."))
 
 
@@ -241,7 +257,7 @@ def _calendar(rng: random.Random, split: str) -> Turn:
         "Tell me the {k} {o} {n}.", "Can you tell me which {k} comes {o} {n}?", "What is the {k} {o} {n}?", "Do you know what {k} comes {o} {n}?",
         "Name the {k} {o} {n}.",
     )  # fmt: skip
-    question = _one_of(rng, split, templates, k=kind, o=where, n=name)
+    question = _one_of(rng, split, templates, MORE["calendar"], k=kind, o=where, n=name)
     answer = f"{result} comes {where} {name}."
     return Turn("calendar", question, answer, rf"^{normalise(result)}\b", f"{result}.")
 
@@ -255,7 +271,7 @@ def _month_days(rng: random.Random, split: str) -> Turn:
             "How many days are there in {m}?", "What is the number of days in {m}?", "Please tell me the number of days in {m}.", "{m} has how many days?",
             "Can you tell me how many days are in {m}?",
         )  # fmt: skip
-        question = _one_of(rng, split, templates, m=month)
+        question = _one_of(rng, split, templates, MORE["month days"], m=month)
         return Turn(
             "months", question, f"{month} has {days} days.", rf"\b{days}\b".replace("-", " "), sentence(f"{days}.")
         )
@@ -263,7 +279,8 @@ def _month_days(rng: random.Random, split: str) -> Turn:
     templates = (
         *_ask_for("the {o} month"), "Which month is the {o}?", "What is the {o} month of the year?", "Which is the {o} month of the year?", "Name the {o} month.",
     )  # fmt: skip
-    question = _one_of(rng, split, templates, o=ordinal)
+    more = (*_ask_for("the {o} month", ASK), *MORE["months"])
+    question = _one_of(rng, split, templates, more, o=ordinal)
     return Turn("months", question, f"The {ordinal} month is {month}.", f"{month.lower()}$", f"{month}.")
 
 
@@ -286,7 +303,8 @@ def _clock(rng: random.Random, split: str) -> Turn:
         "What time did we have {h} before {n} o'clock?", "What time was it {h} before {n} o'clock?",
     )  # fmt: skip
     result = f"{number_words(then)} o'clock"
-    return Turn("clock", _one_of(rng, split, templates, **words), sentence(f"{result}."), f"^{result}$")
+    question = _one_of(rng, split, templates, MORE["later" if later else "earlier"], **words)
+    return Turn("clock", question, sentence(f"{result}."), f"^{result}$")
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
@@ -301,7 +319,8 @@ def _opposites(rng: random.Random, split: str) -> Turn:
         "Give me the opposite of {w}.", "The opposite of {w}, please.", "What is the opposite word for {w}?", "Say the opposite of {w}.",
     )  # fmt: skip
     answer = f"The opposite of {word} is {opposite}."
-    question = _one_of(rng, split, templates, w=word)
+    more = (*_ask_for("the opposite of {w}", ASK), *MORE["opposites"])
+    question = _one_of(rng, split, templates, more, w=word)
     return Turn("opposites", question, answer, rf"\b{normalise(opposite)}$", sentence(f"{opposite}."))
 
 
@@ -312,7 +331,9 @@ def _plurals(rng: random.Random, split: str) -> Turn:
         "The plural of {w}, please.", "Say the plural of {w}.",
     )  # fmt: skip
     answer = f"The plural of {word} is {plural}."
-    return Turn("plurals", _one_of(rng, split, templates, w=word), answer, rf"\b{plural}$", sentence(f"{plural}."))
+    more = (*_ask_for("the plural of {w}", ASK), *MORE["plurals"])
+    question = _one_of(rng, split, templates, more, w=word)
+    return Turn("plurals", question, answer, rf"\b{plural}$", sentence(f"{plural}."))
 
 
 def _rhymes(rng: random.Random, split: str) -> Turn:
@@ -325,7 +346,8 @@ def _rhymes(rng: random.Random, split: str) -> Turn:
         "Name a word that rhymes with {w}.",
     )  # fmt: skip
     right = rf"\b({'|'.join(other for other in group if other != word)}) rhymes with"
-    return Turn("rhymes", _one_of(rng, split, templates, w=word), sentence(f"{rhyme} rhymes with {word}."), right)
+    question = _one_of(rng, split, templates, MORE["rhymes"], w=word)
+    return Turn("rhymes", question, sentence(f"{rhyme} rhymes with {word}."), right)
 
 
 def _letters(rng: random.Random, split: str) -> Turn:
@@ -336,7 +358,8 @@ def _letters(rng: random.Random, split: str) -> Turn:
         "The {k} letter of {w}, please.", "Name the {k} letter of {w}.",
     )  # fmt: skip
     letter = word[0 if first else -1].upper()
-    question = _one_of(rng, split, templates, k=which, w=word, v="begin" if first else "end")
+    more = (*_ask_for("the {k} letter of {w}", ASK), *MORE["letters"])
+    question = _one_of(rng, split, templates, more, k=which, w=word, v="begin" if first else "end")
     return Turn(
         "letters", question, f"The {which} letter of {word} is {letter}.", rf"\b{letter.lower()}$", f"{letter}."
     )
@@ -348,7 +371,7 @@ def _spelling(rng: random.Random, split: str) -> Turn:
         "How do you spell {w}?", "Spell {w}.", "Can you spell {w}?", "Please spell {w}.", "Could you spell the word {w}?", "How is {w} spelled?",
         "Spell the word {w}.", "Spell {w} for me.", "What is the spelling of {w}?", "Please spell the word {w} for me.",
     )  # fmt: skip
-    question = _one_of(rng, split, templates, w=word)
+    question = _one_of(rng, split, templates, MORE["spelling"], w=word)
     letters = ", ".join(word.upper())
     return Turn("spelling", question, f"{word.capitalize()}: {letters}.", normalise(letters))
 
@@ -360,7 +383,8 @@ def _reversing(rng: random.Random, split: str) -> Turn:
         "What is {w} spelled backwards?", "Could you spell {w} backwards?", "Spell {w} in reverse.", "Now spell {w} backwards.", "Please spell the word {w} in reverse.",
     )  # fmt: skip
     letters = ", ".join(reversed(word.upper()))
-    return Turn("reversing", _one_of(rng, split, templates, w=word), f"{letters}.", f"^{normalise(letters)}$")
+    question = _one_of(rng, split, templates, MORE["reversing"], w=word)
+    return Turn("reversing", question, f"{letters}.", f"^{normalise(letters)}$")
 
 
 _WHO = "the old man|my little sister|a young doctor|the black cat|our new teacher|the tall woman|his best friend|the brown dog|a small child|the king|my uncle|the farmer|the girl next door|a tired driver|every student|nobody here".split(
@@ -386,7 +410,8 @@ def _repeating(rng: random.Random, split: str) -> Turn:
         "Repeat after me: {s}.", "Please repeat after me: {s}.", "Say: {s}.", "Repeat this: {s}.", "Please say: {s}.", "Can you repeat this: {s}.",
         "Say after me: {s}.", "Now repeat: {s}.", "Repeat the sentence: {s}.", "Please repeat: {s}.",
     )  # fmt: skip
-    return Turn("repeating", _one_of(rng, split, templates, s=said), sentence(f"{said}."), f"^{normalise(said)}$")
+    question = _one_of(rng, split, templates, MORE["repeating"], s=said)
+    return Turn("repeating", question, sentence(f"{said}."), f"^{normalise(said)}$")
 
 
 # --- manners and limits --------------------------------------------------------------------------------------------
@@ -442,13 +467,15 @@ _FIXED: dict[str, tuple[Sequence[str], Sequence[str], str]] = {
 
 def _fixed(skill: str) -> Callable[[random.Random, str], Turn]:
     questions, answers, expect = _FIXED[skill]
-    return lambda rng, split: Turn(skill, rng.choice(wordings(split, questions)), rng.choice(answers), expect)
+    return lambda rng, split: Turn(
+        skill, rng.choice(wordings(split, questions, MORE[skill])), rng.choice(answers), expect
+    )
 
 
 def _small_talk(rng: random.Random, split: str) -> Turn:
-    said, answers = rng.choice(facts.SMALL_TALK)
+    (said, answers), more = rng.choice(list(zip(facts.SMALL_TALK, SMALL_TALK, strict=True)))
     expect = "|".join(f"^{normalise(a)}" for a in answers)
-    return Turn("small talk", rng.choice(wordings(split, said)), rng.choice(answers), expect)
+    return Turn("small talk", rng.choice(wordings(split, said, more)), rng.choice(answers), expect)
 
 
 _REFUSALS = (

@@ -10,6 +10,7 @@ from typing import Any
 
 from model.prompt import Tool, call_text, system_text
 from model.training import facts
+from model.training.more_wordings import MORE
 from model.training.skills import any_single
 from model.training.turns import Dialogue, Turn, number_words, operand, sentence, wordings
 
@@ -39,7 +40,7 @@ def _lights(rng: random.Random, split: str) -> _Use:
         "Put the light {o} in the {r}.",
     )  # fmt: skip
     word = "on" if on else "off"
-    question = rng.choice(wordings(split, templates)).format(o=word, r=room)
+    question = rng.choice(wordings(split, templates, MORE["lights"])).format(o=word, r=room)
     return tool, question, {"room": room, "on": on}, '{"ok": true}', f"The light in the {room} is {word}."
 
 
@@ -51,7 +52,7 @@ def _timer(rng: random.Random, split: str) -> _Use:
         "Tell me when {m} are over.", "I need a timer for {m}.", "Start a {m} timer.", "Could you start a timer for {m}?",
     )  # fmt: skip
     said = f"{number_words(minutes)} minute{'s' * (minutes > 1)}"
-    question = sentence(rng.choice(wordings(split, templates)).format(m=said))
+    question = sentence(rng.choice(wordings(split, templates, MORE["timer"])).format(m=said))
     return tool, question, {"minutes": minutes}, '{"started": true}', f"Your timer is set for {said}."
 
 
@@ -64,7 +65,7 @@ def _weather(rng: random.Random, split: str) -> _Use:
         "Is it sunny in {c} {d}?", "Do I need an umbrella in {c} {d}?", "What is the weather like in {c} {d}?", "Can you tell me the weather in {c} {d}?", "How warm is it in {c} {d}?",
     )  # fmt: skip
     sky, degrees = rng.choice(("sunny", "rainy", "cloudy", "windy", "snowy", "foggy")), rng.randint(1, 35)
-    question = rng.choice(wordings(split, templates)).format(c=city, d=when)
+    question = rng.choice(wordings(split, templates, MORE["weather"])).format(c=city, d=when)
     result = json.dumps({"sky": sky, "degrees": degrees})
     answer = f"It is {sky} in {city}, {number_words(degrees)} degrees."
     return tool, question, {"city": city, "day": day}, result, answer
@@ -77,7 +78,7 @@ def _note(rng: random.Random, split: str) -> _Use:
         "Make a note: {t}.", "Note: {t}.", "Write down: {t}.", "Please note: {t}.", "Add a note: {t}.", "Remind me: {t}.", "Take a note: {t}.", "Please write down: {t}.",
         "New note: {t}.", "Can you note this: {t}.",
     )  # fmt: skip
-    question = rng.choice(wordings(split, templates)).format(t=text)
+    question = rng.choice(wordings(split, templates, MORE["note"])).format(t=text)
     return tool, question, {"text": text}, '{"saved": true}', f"I noted: {text}."
 
 
@@ -97,7 +98,7 @@ def _made_up(rng: random.Random, split: str) -> _Use:
             "Change the {n} {p} to {v}.",
             "Set the {p} of the {n} to {v}.",
         )
-        question = rng.choice(wordings(split, templates)).format(n=noun, p=name, v=number_words(value))
+        question = rng.choice(wordings(split, templates, MORE["level"])).format(n=noun, p=name, v=number_words(value))
         return tool, question, {argument: value}, '{"ok": true}', f"The {name} of the {noun} is {number_words(value)}."
     if kind == "on":
         on, (verb, argument) = (
@@ -113,7 +114,7 @@ def _made_up(rng: random.Random, split: str) -> _Use:
             "Can you turn {o} the {n}?",
             "Turn the {n} {o}.",
         )
-        question = rng.choice(wordings(split, templates)).format(o=word, n=noun)
+        question = rng.choice(wordings(split, templates, MORE["on"])).format(o=word, n=noun)
         return tool, question, {argument: on}, '{"ok": true}', f"The {noun} is {word}."
     if kind == "mode":
         mode = rng.choice(_MODES if rng.random() < 0.5 else _LEVELS)
@@ -126,7 +127,7 @@ def _made_up(rng: random.Random, split: str) -> _Use:
             "Switch the {n} to {m}.",
             "The {n} on {m}, please.",
         )
-        question = rng.choice(wordings(split, templates)).format(n=noun, m=mode)
+        question = rng.choice(wordings(split, templates, MORE["mode"])).format(n=noun, m=mode)
         return tool, question, {"mode": mode}, '{"ok": true}', f"The {noun} is on {mode}."
     room = rng.choice(_ROOMS)
     tool = Tool(f"find_{noun}", (("room", "string"),), f"Look for the {noun} in a room.")
@@ -138,7 +139,7 @@ def _made_up(rng: random.Random, split: str) -> _Use:
         "Is there a {n} in the {r}?",
         "Can you find the {n} in the {r}?",
     )
-    question = rng.choice(wordings(split, templates)).format(n=noun, r=room)
+    question = rng.choice(wordings(split, templates, MORE["place"])).format(n=noun, r=room)
     answer = f"{'Yes, the' if found else 'No, the'} {noun} is {'' if found else 'not '}in the {room}."
     return tool, question, {"room": room}, json.dumps({"found": found}), answer
 

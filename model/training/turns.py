@@ -66,11 +66,11 @@ HELDOUT_WORDINGS: set[str] = set()
 """Every held-out wording that `wordings` has met."""
 
 
-def wordings(split: str, templates: Sequence[str]) -> list[str]:
-    """The wordings of one split: every fifth is held out."""
+def wordings(split: str, templates: Sequence[str], more: Sequence[str] = ()) -> list[str]:
+    """The wordings of one split: every fifth of `templates` is held out, and `more` are for training alone."""
     kept = templates[_HELDOUT_WORDING_EVERY - 1 :: _HELDOUT_WORDING_EVERY]
     HELDOUT_WORDINGS.update(kept)
-    chosen = list(kept) if split == HELDOUT else [t for t in templates if t not in kept]
+    chosen = list(kept) if split == HELDOUT else [*(t for t in templates if t not in kept), *more]
     return chosen or list(templates[-1:])
 
 
