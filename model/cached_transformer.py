@@ -86,6 +86,37 @@ class CachedTransformer:
             return self._head.product(hidden, start, stop)
         return F.linear(hidden, self.head[start:stop])
 
+    def takes_at_once(self, tokens: int) -> bool:
+        """Whether so many tokens of whatever sequences are best read in one call."""
+        return self._few is not None and tokens <= FEW
+
+    def read(self, pieces: list[list[int]], slots: list[int], lengths: list[int], cache: KVCache) -> Tensor:
+        """Append a piece of at least one token to each of several sequences, as `extend` does.
+
+        Returns the final hidden states of their last tokens [B, C].
+        """
+        counts = [len(piece) for piece in pieces]
+        if self.takes_at_once(sum(counts)):
+            tokens = torch.tensor([token for piece in pieces for token in piece])
+            widths, held = torch.tensor(counts), torch.tensor(lengths)
+            ends = widths.cumsum(0)
+            positions = torch.arange(len(tokens)) + (held - ends + widths).repeat_interleave(widths)
+            hidden = self._extend_few(tokens, torch.tensor(slots).repeat_interleave(widths), positions, cache)
+            return hidden[ends - 1]
+        padded = torch.zeros(len(pieces), max(counts), dtype=torch.long)
+        for row, piece in zip(padded, pieces, strict=True):
+            row[: len(piece)] = torch.tensor(piece)
+        hidden = self.extend(padded, torch.tensor(slots), torch.tensor(lengths), cache)
+        return hidden[torch.arange(len(pieces)), torch.tensor(counts) - 1]
+
+    def _extend_few(self, tokens: Tensor, slots: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
+        """Tokens [N] at `positions` [N] of the sequences in `slots` [N] -> final hidden states [N, C]."""
+        assert self._few is not None
+        last = int(positions.max())
+        if last >= cache.length:
+            raise ValueError(f"expected at most {cache.length} tokens in a sequence, got {last + 1}")
+        return few_tokens.extend(F.embedding(tokens, self.embeddings), slots, positions, cache, self._few)
+
     def extend(self, tokens: Tensor, slots: Tensor, lengths: Tensor, cache: KVCache) -> Tensor:
         """Append tokens [B, T] to the sequences in `slots` [B], which hold `lengths` [B] tokens already.
 
@@ -95,14 +126,13 @@ class CachedTransformer:
         config, eps = self.config, self._eps
         batch, width = tokens.shape
         heads, kv_heads, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        positions = lengths[:, None] + torch.arange(width)  # [B, T]
+        if self.takes_at_once(batch * width):
+            rows = slots.repeat_interleave(width)
+            return self._extend_few(tokens.flatten(), rows, positions.flatten(), cache).view(batch, width, -1)
         total = int(lengths.max()) + width
         if total > cache.length:
             raise ValueError(f"expected at most {cache.length} tokens in a sequence, got {total}")
-        positions = lengths[:, None] + torch.arange(width)  # [B, T]
-        if self._few is not None and batch * width <= FEW:
-            embedded = F.embedding(tokens.flatten(), self.embeddings)
-            hidden = few_tokens.extend(embedded, slots.repeat_interleave(width), positions.flatten(), cache, self._few)
-            return hidden.view(batch, width, -1)
         cos, sin = self._cos[positions].unsqueeze(2), self._sin[positions].unsqueeze(2)  # [B, T, 1, D]
         # Attention reads the cache in place, over the whole range of slots in which the rows lie: reading an idle slot
         # costs less than copying the busy ones. Too sparse a range is copied all the same.

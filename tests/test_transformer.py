@@ -72,6 +72,20 @@ def test_few_tokens_give_what_many_give(net: SpeechTransformer, batch: int, monk
     torch.testing.assert_close(scores, other_scores, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("few", [0, 1000])
+def test_pieces_of_different_length_are_read_together(
+    net: SpeechTransformer, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached_transformer, "FEW", few)
+    cache, cached = KVCache(net.config, 6, 64), CachedTransformer(net, int8=few > 0)
+    texts = [[5, 6, 7, 8, 9], [11], [3, 4, 2]]
+    cached.read([text[:2] for text in texts], [4, 0, 5], [0, 0, 0], cache)
+    found = cached.read([texts[0][2:], texts[2][2:]], [4, 5], [2, 2], cache)
+    for text, hidden in zip((texts[0], texts[2]), found, strict=True):
+        alone = net.hidden(net.model.embed_tokens(torch.tensor([text])))[0, -1]
+        assert float((hidden - alone).norm() / alone.norm()) < (0.03 if few else 1e-4)
+
+
 def test_weights_of_8_bits_are_the_nearest(net: SpeechTransformer) -> None:
     weights = torch.randn(3, 5, 7) * torch.rand(3, 5, 1)
     weights[1, 2] = 0.0
