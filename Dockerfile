@@ -10,7 +10,7 @@ COPY model model
 COPY clients clients
 COPY benchmarks benchmarks
 EXPOSE 8000
-HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health')"]
+HEALTHCHECK --start-period=120s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health')"]
 # Keys come from ANTIPHON_API_KEYS; without one the server refuses to listen beyond loopback.
 ENTRYPOINT ["antiphon", "serve", "--host", "0.0.0.0"]
 

@@ -50,10 +50,8 @@ class _Ids:
     """Ids of the recording and those of now: the third answer then is the third answer now, whatever came between."""
 
     def __init__(self, then: list[Event]) -> None:
-        self._then, self._now = (
-            collections.defaultdict[str, list[str]](list),
-            collections.defaultdict[str, list[str]](list),
-        )
+        self._then: dict[str, list[str]] = collections.defaultdict(list)
+        self._now: dict[str, list[str]] = collections.defaultdict(list)
         for event in then:
             self._note(event, self._then)
 
@@ -63,7 +61,7 @@ class _Ids:
             case "conversation.item.added":
                 item = event["item"]
                 ids[f"{item['type']} {item.get('role')}"].append(item["id"])
-                if "call_id" in item:
+                if item["type"] == "function_call":
                     ids["call"].append(item["call_id"])
             case "response.created":
                 ids["response"].append(event["response"]["id"])

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model import few_tokens
-from model.few_tokens import Layers, Matrices
+from model.compiled import Layers
 from model.packed import PackedLinear
-from model.transformer import SpeechTransformer, TransformerConfig
+from model.transformer import Block, SpeechTransformer, TransformerConfig
 
 FEW = 16
 """So many tokens at most go through `few_tokens.py`."""
@@ -39,6 +39,23 @@ def _unit(x: Tensor, eps: Tensor) -> Tensor:
     return x * torch.rsqrt(torch.addcmul(eps, norm, norm, value=1 / x.shape[-1]))
 
 
+def _to_qkv(layer: Block) -> Tensor:
+    projections = layer.self_attn.q_proj.weight, layer.self_attn.k_proj.weight, layer.self_attn.v_proj.weight
+    return torch.cat(projections) * layer.input_layernorm.weight
+
+
+def _to_out(layer: Block) -> Tensor:
+    return layer.self_attn.o_proj.weight
+
+
+def _to_gate_up(layer: Block) -> Tensor:
+    return torch.cat([layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight]) * layer.post_attention_layernorm.weight
+
+
+def _to_down(layer: Block) -> Tensor:
+    return layer.mlp.down_proj.weight
+
+
 class CachedTransformer:
     """Weights of a `SpeechTransformer`, rearranged. `embeddings` are its own."""
 
@@ -51,39 +68,35 @@ class CachedTransformer:
         self._eps = torch.tensor(config.rms_norm_eps)
         self._final = net.model.norm.weight.detach()
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-        norms, weights = [], []
+        norms = []
         for layer in net.model.blocks:
-            attention, mlp = layer.self_attn, layer.mlp
-            to_query = attention.q_norm.weight.detach() * config.head_dim**-0.5
-            norms.append(torch.cat([to_query.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)]))
-            projections = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
-            gates = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
-            weights.append(
-                (
-                    torch.cat(projections) * layer.input_layernorm.weight,
-                    attention.o_proj.weight,
-                    gates * layer.post_attention_layernorm.weight,
-                    mlp.down_proj.weight,
-                )
-            )
-        matrices = [torch.stack(same).detach() for same in zip(*weights, strict=True)]
-        head = net.lm_head.weight.detach()
+            to_query = layer.self_attn.q_norm.weight.detach() * config.head_dim**-0.5
+            of_keys = layer.self_attn.k_norm.weight.detach()
+            norms.append(torch.cat([to_query.expand(heads, -1), of_keys.expand(kv_heads, -1)]))
         self._few = self._head = None
+        head = net.lm_head.weight.detach()
+        linears, whole = [], []
+        for folded in (_to_qkv, _to_out, _to_gate_up, _to_down):  # one after the other: a large model has room for few
+            matrices = torch.stack([folded(layer) for layer in net.model.blocks]).detach()
+            if int8:
+                whole.append(few_tokens.nearest(matrices))
+                matrices = few_tokens.meaning(whole[-1])
+            linears.append([PackedLinear(matrix) for matrix in matrices])
         if int8:
-            to_qkv, to_out, to_gate_up, to_down = whole = [Matrices.of(matrix) for matrix in matrices]
-            norm, final, cos, sin = (x.detach().numpy() for x in (torch.stack(norms), self._final, net.cos, net.sin))
+            norm, final, cos, sin = (x.numpy() for x in (torch.stack(norms), self._final, net.cos, net.sin))
+            to_qkv, to_out, to_gate_up, to_down = whole
             eps = np.float32(config.rms_norm_eps)
             self._few = Layers(to_qkv, norm, to_out, to_gate_up, to_down, final, cos, sin, eps)
-            self._head = Matrices.of(head)
-            matrices, head = [matrix.float() for matrix in whole], self._head.float()
+            self._head = few_tokens.nearest(head)
+            head = few_tokens.meaning(self._head)
         self.head: Tensor = head
         """[V, C]"""
-        self._layers = [(norm, *map(PackedLinear, of_layer)) for norm, *of_layer in zip(norms, *matrices, strict=True)]
+        self._layers = list(zip(norms, *linears, strict=True))
 
     def scores(self, hidden: Tensor, start: int, stop: int) -> Tensor:
         """Final hidden states [N, C] -> logits of the tokens from `start` to `stop` [N, stop - start]."""
         if self._head is not None and len(hidden) <= FEW:
-            return self._head.product(hidden, start, stop)
+            return few_tokens.product(self._head, hidden, start, stop)
         return F.linear(hidden, self.head[start:stop])
 
     def takes_at_once(self, tokens: int) -> bool:
@@ -112,9 +125,11 @@ class CachedTransformer:
     def _extend_few(self, tokens: Tensor, slots: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
         """Tokens [N] at `positions` [N] of the sequences in `slots` [N] -> final hidden states [N, C]."""
         assert self._few is not None
-        last = int(positions.max())
-        if last >= cache.length:
-            raise ValueError(f"expected at most {cache.length} tokens in a sequence, got {last + 1}")
+        longest, last = min(cache.length, len(self._cos)), int(positions.max())
+        if last >= longest:
+            raise ValueError(f"expected at most {longest} tokens in a sequence, got {last + 1}")
+        if int(slots.max()) >= cache.slots:
+            raise ValueError(f"expected {cache.slots} slots, got number {int(slots.max())}")
         return few_tokens.extend(F.embedding(tokens, self.embeddings), slots, positions, cache, self._few)
 
     def extend(self, tokens: Tensor, slots: Tensor, lengths: Tensor, cache: KVCache) -> Tensor:

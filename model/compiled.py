@@ -1,20 +1,18 @@
 """Small functions over numpy arrays that numba compiles for the processor it finds: what a network does to a few rows.
 
 Torch takes 5 to 20 microseconds to start an operation; over few rows that is more than most operations take. These are
-compiled when they are first called; the result is kept beside this file or in the user's cache. All of them are in this
-file, for what numba keeps is made anew only where the file of a function itself has changed.
+compiled when they are first called; the result is kept beside this file or in the user's cache. All of them and what
+they are given are in this file, for what numba keeps is made anew only where the file of a function itself has changed.
 """
 
+import functools
 from collections.abc import Callable
 from math import factorial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from model.few_tokens import Layers, Matrices
 
 Float = NDArray[np.float32]
 Linear = tuple[Float, Float]
@@ -32,11 +30,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def _compiled(function: _Function) -> _Function:
     """Compile it. Sums may be reordered, so that they are taken in the processor's vectors."""
+    # A division that may raise has no place in a vector.
+    make: Any = functools.partial(njit, fastmath=True, nogil=True, error_model="numpy")
     try:
-        made = njit(cache=True, fastmath=True, nogil=True)(function)
+        return cast("_Function", make(cache=True)(function))
     except RuntimeError:  # nowhere to keep it: compiled anew by every process
-        made = njit(fastmath=True, nogil=True)(function)
-    return cast("_Function", made)
+        return cast("_Function", make()(function))
 
 
 # Each of the next three by itself: of all of them in one function the compiler makes half as much. Two rows of weights
@@ -214,8 +213,32 @@ def gelu(x: Float) -> None:
 # --- the Transformer -----------------------------------------------------------------------------------------------
 
 
+class Matrices(NamedTuple):
+    """Matrices [..., out, in] as whole numbers of 8 bits, whose rows have a scale each [..., out]."""
+
+    whole: NDArray[np.int8]
+    scale: Float
+
+
+class Layers(NamedTuple):
+    """Weights of all layers, the norms before a product folded into it."""
+
+    to_qkv: Matrices
+    norms: Float
+    """Of queries (with the scale of attention) and keys: [L, H + KV, D]."""
+    to_out: Matrices
+    to_gate_up: Matrices
+    to_down: Matrices
+    final: Float
+    """The norm after the last one: [C]."""
+    cos: Float
+    """[P, D], as `sin`."""
+    sin: Float
+    eps: np.float32
+
+
 @_compiled
-def _matrix(matrices: "Matrices", i: int, x: Float, out: Float) -> None:
+def _matrix(matrices: Matrices, i: int, x: Float, out: Float) -> None:
     """The product of the i-th matrix and x [N, in] -> out [N, out]."""
     scale = matrices.scale[i]
     product(matrices.whole[i], x, out)
@@ -247,7 +270,7 @@ def _turn(head: Float, norm: Float, cos: Float, sin: Float, eps: np.float32, tur
 
 @_compiled
 def extend(
-    x: Float, slots: NDArray[np.int64], positions: NDArray[np.int64], keys: Float, values: Float, layers: "Layers"
+    x: Float, slots: NDArray[np.int64], positions: NDArray[np.int64], keys: Float, values: Float, layers: Layers
 ) -> Float:
     rows, width = x.shape
     count, heads, size = layers.norms.shape

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import compiled
@@ -57,7 +56,8 @@ def convnext(block: "ConvNeXtBlock", x: Tensor, state: Tensor) -> tuple[Tensor, 
 
 def attention(module: "LocalAttention", x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """What the module gives for x [B, C, T] and its state [B, 2 C, past]: the next of both."""
-    joined = F.pad(state, (0, x.shape[2]))
+    room = state.new_zeros(len(x), state.shape[1], x.shape[2])
+    joined = torch.cat([state, room], 2)  # contiguous, so that it is written in place
     y = compiled.local_attention(
         _array(x),
         _array(joined),

@@ -32,7 +32,7 @@ SERVER_EVENTS = {
     "conversation.item.created": (NOT_SENT, "of the beta"),
     "conversation.item.retrieved": (SUPPORTED, "with the audio"),
     "conversation.item.truncated": (SUPPORTED, ""),
-    "conversation.item.deleted": (SUPPORTED, ""),
+    "conversation.item.deleted": (SUPPORTED, "also after `context_length_exceeded`, of an item that was too long"),
     "conversation.item.input_audio_transcription.delta": (SUPPORTED, "where transcription is on"),
     "conversation.item.input_audio_transcription.completed": (SUPPORTED, "where transcription is on"),
     "conversation.item.input_audio_transcription.failed": (

@@ -126,6 +126,11 @@ class Response:
         """Whether it has turned out to be a message, and not a function call."""
         return self._item is not None and self._item["type"] == "message"
 
+    @property
+    def is_call(self) -> bool:
+        """Whether it has turned out to be a function call."""
+        return self._item is not None and self._item["type"] == "function_call"
+
     def _part(self) -> Wire:
         if self.speaks:
             return {"type": "audio", "transcript": self._text}

@@ -120,7 +120,7 @@ class Session:
         """Guesses that were right, and 0 for turns that were over at once."""
         self._idle_from_s: float | None = None
         self._unanswered = False
-        """A turn ended while another answer was being made: its own comes when that is over."""
+        """A turn ended while another answer was being made: its own comes when that is over and nobody speaks."""
         self._audio_was_sent = False
 
     @property
@@ -260,7 +260,7 @@ class Session:
             case client_events.ItemDelete(item_id=item_id):
                 self._items.get(item_id, "delete")
                 if self._response is not None and self._response.item_id == item_id:
-                    self._cancel_by_client(None)
+                    self._cancel(self._response)
                 self._items.remove(item_id)
                 self._command(DeleteItem(self.id, item_id))
                 self._emit("conversation.item.deleted", item_id=item_id)
@@ -402,6 +402,11 @@ class Session:
         response = detached or self._response
         if response is None or response_id not in (None, response.id):
             raise ClientError("Cancellation failed: no active response found", "response_cancel_not_active")
+        if response is self._response:
+            self._unanswered = False  # the client goes on itself, often in its next event
+        self._cancel(response)
+
+    def _cancel(self, response: Response) -> None:
         self._command(Cancel(self.id, response.id))
         self._finish(response, "cancelled", {"type": "cancelled", "reason": "client_cancelled"})
 
@@ -446,7 +451,6 @@ class Session:
     def _speech_started(self, at_ms: int) -> None:
         start_ms = self._input.begin_turn(at_ms)
         self._turn_item_id = new_id("item")
-        self._unanswered = False  # what is said now is answered together with it
         self._emit("input_audio_buffer.speech_started", audio_start_ms=start_ms, item_id=self._turn_item_id)
         detection = self.config.audio.input.turn_detection
         if self._response is not None and detection is not None and detection.interrupt_response:
@@ -568,6 +572,7 @@ class Session:
         response.begin()
         if response.in_conversation:
             self._response, self._idle_from_s = response, None
+            self._unanswered = False
         else:
             self._detached[response.id] = response
         if not calls:
@@ -639,6 +644,7 @@ class Session:
                 self._emit("conversation.item.deleted", item_id=event.item_id)
             return
         self._undo_guess()
+        self._unanswered = False
         for response in [r for r in (self._response, *self._detached.values()) if r is not None]:
             self._command(Cancel(self.id, response.id))  # where the engine has not given it up itself
             self._finish(response, "failed", _failure(event.code, event.message))
@@ -657,9 +663,8 @@ class Session:
         item = self._items.find(response.item_id)
         plays_on = item is not None and status != "cancelled"
         self._idle_from_s = self._clock() + (item.audio_ms / 1000 if item is not None and plays_on else 0.0)
-        unanswered, self._unanswered = self._unanswered, False
-        if unanswered and self._answers_by_itself and status != "failed":
-            self._respond(ResponseConfig())
+        if response.is_call:  # the client gives its result, and asks for the next answer itself
+            self._unanswered = False
 
     # --- items and output ------------------------------------------------------------------------------------------
 
@@ -683,6 +688,11 @@ class Session:
         self._out.commands.append(command)
 
     def _take(self) -> Output:
+        if self._unanswered and self._response is None and not self._input.turn:
+            self._unanswered = False
+            if self._answers_by_itself:
+                with self._telling():
+                    self._respond(ResponseConfig())
         out, self._out = self._out, Output()
         return out
 

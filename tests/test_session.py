@@ -472,28 +472,57 @@ def test_clear_forgets_the_turn(driver: Driver) -> None:
     assert driver.event("error")["error"]["code"] == "input_audio_buffer_commit_empty"
 
 
-def test_a_turn_that_ends_during_another_answer_is_answered_after_it(driver: Driver) -> None:
+def _two_turns(driver: Driver) -> Respond:
+    """The second ends while the first one's answer is being made."""
     driver.send(
         "session.update",
         session={"audio": {"input": {"turn_detection": {"type": "server_vad", "interrupt_response": False}}}},
     )
     driver.speech(320, LOUD)
     driver.speech(704, SILENT)
-    first = driver.last(Respond)
+    first: Respond = driver.last(Respond)
     driver.speech(320, LOUD)
-    assert (
-        driver.speech(704, SILENT)
-        == ["input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped", *COMMITTED][1:]
-    )
+    driver.speech(704, SILENT)
+    return first
+
+
+def test_a_turn_that_ends_during_another_answer_is_answered_after_it(driver: Driver) -> None:
+    first = _two_turns(driver)
     assert driver.last(Respond) is first
-    assert driver.answer() == [
-        "response.output_audio_transcript.delta", "response.output_audio.delta", *END, *BEGIN,
-    ]  # fmt: skip
+    deltas = ["response.output_audio_transcript.delta", "response.output_audio.delta"]
+    assert driver.answer() == [*deltas, *END, *BEGIN]
     assert "speech_end" in driver.event("response.done")["response"]["timings_ms"]
     assert driver.last(Respond) is not first
     driver.answer()
     assert "speech_end" not in driver.event("response.done")["response"]["timings_ms"]  # it waited for more than speech
     assert len([c for c in driver.commands if isinstance(c, Respond)]) == 2
+
+
+def test_a_client_that_cancels_asks_itself_for_what_waits(driver: Driver) -> None:
+    first = _two_turns(driver)
+    assert driver.send("response.cancel")[-1] == "response.done"
+    assert driver.last(Respond) is first
+    assert driver.send("response.create") == BEGIN
+
+
+def test_what_waits_is_answered_after_all_that_was_said(driver: Driver) -> None:
+    """Not while somebody speaks; and at last by the answer to that, or without it if it is taken back."""
+    first = _two_turns(driver)
+    driver.speech(320, LOUD)
+    assert driver.answer()[-1] == "response.done"
+    assert driver.last(Respond) is first
+    assert driver.send("input_audio_buffer.clear") == ["input_audio_buffer.cleared", *BEGIN]
+    driver.answer()
+    assert len([c for c in driver.commands if isinstance(c, Respond)]) == 2
+
+
+def test_the_next_answer_after_a_function_call_is_the_client_s_to_ask_for(driver: Driver) -> None:
+    driver.send("session.update", session={"tools": [{"type": "function", "name": "f", "parameters": {}}]})
+    first = _two_turns(driver)
+    driver.engine(CallDelta("sess_1", first.response_id, "f", "{}"))
+    kinds = driver.engine(ResponseDone("sess_1", first.response_id, "completed", Usage(1, 2, 0, 0, 3, 4)))
+    assert kinds[-1] == "response.done"
+    assert driver.last(Respond) is first
 
 
 def test_an_answer_that_was_cut_short_is_not_waited_for(driver: Driver) -> None:

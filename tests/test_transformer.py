@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import cached_transformer
+from model import cached_transformer, few_tokens
 from model.cached_transformer import CachedTransformer, KVCache
 from model.checkpoint import SpeechModel
-from model.few_tokens import Matrices
 from model.transformer import SpeechTransformer
 
 
@@ -89,7 +88,7 @@ def test_pieces_of_different_length_are_read_together(
 def test_weights_of_8_bits_are_the_nearest(net: SpeechTransformer) -> None:
     weights = torch.randn(3, 5, 7) * torch.rand(3, 5, 1)
     weights[1, 2] = 0.0
-    nearest = Matrices.of(weights).float()
+    nearest = few_tokens.meaning(few_tokens.nearest(weights))
     assert ((nearest - weights).abs() <= weights.abs().amax(-1, keepdim=True) / 127 * 0.5001).all()
     assert not nearest[1, 2].any()
 

@@ -183,18 +183,28 @@ class Pipeline:
         draw_curves(self.runs / "transformer", "Transformer")
 
     def questions(self) -> None:
-        recipe, folder, learner = self.recipe, self.runs / "questions", self._learner()
-        if not recipe.questions_steps:
+        if not self.recipe.questions_steps:
             return
+        learner, folder = self._learner(), self._newest_transformer()
         learner.load_state_dict(_weights(self.runs / "transformer"))
-        steps, rate = recipe.questions_steps, recipe.questions_learning_rate
+        steps, rate = self.recipe.questions_steps, self.recipe.questions_learning_rate
         self._train(transformer.train, folder, learner, self._drawn(), QUESTIONS_MIX, steps, rate, 1)
         draw_curves(folder, "Transformer, questions above all")
+
+    def _newest_transformer(self) -> Path:
+        """The run whose weights are the model's: one on questions is named by the step that it began with."""
+        if not self.recipe.questions_steps:
+            return self.runs / "transformer"
+        begun_with = torch.load(self.runs / "transformer" / "checkpoint.pt", weights_only=True)["step"]
+        return self.runs / f"questions-from-{begun_with}"
 
     def export(self, target: Path) -> None:
         """Write the model directory from the newest checkpoints."""
         learner = self._learner()
-        learner.load_state_dict(_weights(self.runs / ("questions" if self.recipe.questions_steps else "transformer")))
+        run = self._newest_transformer()
+        if not (run / "checkpoint.pt").exists():
+            raise SystemExit(f"expected {run}: run the stage that makes it, or give --questions-steps 0")
+        learner.load_state_dict(_weights(run))
         voice = self._speaker()
         model = SpeechModel(
             target.name, self.layout, self._text(), learner.export(), self._recogniser().tokenizer, voice.detokenizer

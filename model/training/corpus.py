@@ -209,8 +209,11 @@ def make(folder: Path, lines: list[Line], processes: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     digest, told = hashlib.sha256(repr(lines).encode()).hexdigest(), folder / "lines.sha256"
     if told.exists() and told.read_text() != digest:
-        raise OtherAmounts(f"{folder}: expected the lines that were spoken before: other ones need another folder")
-    told.write_text(digest)
+        raise OtherAmounts(f"{folder}: expected the texts and voices of before: other ones need another folder")
+    if not any(folder.glob("*.jsonl")):
+        partial = told.with_suffix(".partial")
+        partial.write_text(digest)
+        partial.rename(told)
     jobs = [
         (folder / f"{first // _SHARD_RECORDINGS:05d}.jsonl", lines[first : first + _SHARD_RECORDINGS])
         for first in range(0, len(lines), _SHARD_RECORDINGS)

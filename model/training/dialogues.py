@@ -185,7 +185,7 @@ _OPENINGS = (
     "Good, ", "Fine, ", "Yes, ", "No, ", "Excuse me, ", "One more thing, ", "Next, ", "By the way, ", "Alright, ", "Thanks, and ", "Look, ", "You know, ", "I say, ",
 )  # fmt: skip
 _CLOSINGS = (
-    ", please", ", okay", " now", ", Antiphon", " then", " for me", ", if you can", " today", " again", ", if you know", ", my friend", ", all right", " quickly", " at once", ", will you",
+    ", please", ", okay", " now", ", Antiphon", " then", " for me", ", if you can", ", if you know", ", my friend", ", all right", ", will you",
 )  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def varied(question: str, rng: random.Random) -> str:
         opening = rng.choice(_OPENINGS)
         kept = other.startswith(("I ", "I'")) or (other.split()[0].strip(",.?!") in facts.NAMES)
         other = opening + (other if kept else other[0].lower() + other[1:])
-    if rng.random() < 0.2 and other[-1] in ".?!":
+    if rng.random() < 0.2 and other[-1] in ".?!" and ": " not in other:  # else it belonged to what is repeated
         other = other[:-1] + rng.choice(_CLOSINGS) + other[-1]
     words = other.split()
     if rng.random() < 0.1 and len(words) > 4:  # as if it had been misheard

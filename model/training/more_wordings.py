@@ -36,7 +36,7 @@ MORE: dict[str, tuple[str, ...]] = {
     ),
     "*": (
         "How many are {a} times {b}?", "Can you multiply {a} by {b}?", "Could you multiply {a} with {b}?", "Multiply {a} and {b}.", "Take {a} times {b}.",
-        "I have {a} bags of {b} apples. How many is that?", "If I multiply {a} by {b}, what is it?", "What comes out of {x}?", "The product of {a} and {b}, please.",
+        "If I multiply {a} by {b}, what is it?", "What comes out of {x}?", "The product of {a} and {b}, please.",
         "How much would {x} be?", "Please calculate {x}.", "Can you calculate {x}?", "Tell me how much {x} is.", "What is {a} by {b}?", "What are {a} times {b}?",
     ),
     "/": (
@@ -45,12 +45,12 @@ MORE: dict[str, tuple[str, ...]] = {
         "Tell me how much {x} is.", "What is {a} over {b}?", "How often does {b} fit into {a}?", "How often does {b} go into {a}?",
     ),
     "comparing": (
-        "Is {a} {k} than {b}, or not? Say which one is.", "Tell me the {k} one of {a} and {b}.", "What is the {k} number, {a} or {b}?", "Which is the {k} one, {a} or {b}?",
-        "Which of the two is {k}, {a} or {b}?", "Can you say which is {k}, {a} or {b}?", "Is it {a} or {b} that is {k}?", "Please tell me which is {k}, {a} or {b}.",
-        "Give me the {k} one of {a} and {b}.", "Compare {a} and {b}. Which is {k}?", "We have {a} and {b}. Which number is {k}?", "Look at {a} and {b}. Which one is {k}?",
+        "Is {a} {k} than {b}, or not? Say which one is.",
+        "Which of the two is {k}, {a} or {b}?", "Can you say which is {k}, {a} or {b}?", "Is it {a} or {b} that is {k}?",
+        "Compare {a} and {b}. Which is {k}?", "We have {a} and {b}. Which number is {k}?", "Look at {a} and {b}. Which one is {k}?",
     ),
     "counting": (
-        "Count up from {a} and stop at {b}.", "Begin at {a} and count until {b}.", "Can you count for me from {a} to {b}?", "Let me hear you count from {a} to {b}.",
+        "Count {d} from {a} and stop at {b}.", "Begin at {a} and count until {b}.", "Can you count for me from {a} to {b}?", "Let me hear you count from {a} to {b}.",
         "I'd like you to count from {a} to {b}.", "Would you count from {a} to {b}?", "Go from {a} to {b}, one by one.", "Now count from {a} to {b}.", "Try to count from {a} to {b}.",
         "Say the numbers from {a} to {b}.", "Tell me the numbers from {a} to {b}.", "Which numbers are there from {a} to {b}?", "Count {d}, from {a} to {b}, please.",
     ),
@@ -59,9 +59,9 @@ MORE: dict[str, tuple[str, ...]] = {
         "Count from {a} up to {b}, always {s} more.", "Now count in steps of {s} from {a} to {b}.", "Starting at {a}, count by {s} to {b}.", "Tell me the numbers from {a} to {b} in steps of {s}.",
     ),
     "capitals": (
-        "What is the capital city of {c}?", "Tell me the name of the capital of {c}.", "Which town is the capital of {c}?", "What is the capital of the country {c}?",
-        "What do you know about the capital of {c}?", "In {c}, what is the capital?", "Can you name the capital of {c}?", "Please name the capital of {c}.", "How is the capital of {c} called?",
-        "What's the name of the capital of {c}?", "I'm in {c}. What is the capital here?", "Where is the government of {c}? Which city?",
+        "What is the capital city of {c}?", "Tell me the name of the capital of {c}.", "Which town is the capital of {c}?",
+        "What do you know about the capital of {c}?", "In {c}, what is the capital?", "How is the capital of {c} called?",
+        "What's the name of the capital of {c}?", "I'm in {c}. What is the capital here?",
     ),
     "continents": (
         "Tell me where {c} is.", "Please tell me where {c} is.", "Do you know where {c} is?", "I want to know where {c} is.", "Which part of the world is {c} in?", "Where is {c} on the map?",
@@ -77,13 +77,13 @@ MORE: dict[str, tuple[str, ...]] = {
         "What do chemists write for {e}?",
     ),
     "units": (
-        "How many {p} can you find in {w}?", "Tell me the number of {p} in {w}.", "How many {p} has {w}?", "I want to know how many {p} are in {w}.", "Say how many {p} are in {w}.", "How many {p} fit in {w}?",
-        "{w} is how many {p}?", "How many {p} is {w}?", "How many {p} go into {w}?", "What is {w} in {p}?", "I wonder how many {p} are in {w}.",
+        "How many {p} can you find in {w}?", "Tell me the number of {p} in {w}.", "How many {p} has {w}?", "I want to know how many {p} are in {w}.", "Say how many {p} are in {w}.",
+        "I wonder how many {p} are in {w}.",
 
     ),
     "calendar": (
-        "Tell me which {k} comes {o} {n}.", "Tell me what {k} is {o} {n}.", "Please tell me the {k} {o} {n}.", "I want to know the {k} {o} {n}.", "{o} {n}, which {k} comes?",
-        "Do you know the {k} {o} {n}?", "The {k} {o} {n}, please.", "Please name the {k} {o} {n}.", "Can you name the {k} {o} {n}?", "Which {k} do we have {o} {n}?", "What {k} do we have {o} {n}?",
+        "Tell me which {k} comes {o} {n}.", "Please tell me the {k} {o} {n}.", "I want to know the {k} {o} {n}.", "{o} {n}, which {k} comes?",
+        "Do you know the {k} {o} {n}?", "The {k} {o} {n}, please.", "Which {k} do we have {o} {n}?", "What {k} do we have {o} {n}?",
         "Say which {k} is {o} {n}.", "Give me the {k} {o} {n}.",
     ),
     "month days": (
@@ -92,15 +92,15 @@ MORE: dict[str, tuple[str, ...]] = {
     ),
     "months": ("Tell me which month is the {o}.", "Which is the {o} month?", "Which month comes {o}?", "Do you know the {o} month of the year?", "Say the {o} month."),
     "later": (
-        "What will the clock say {h} after {n}?", "Now it is {n}. What time is it in {h}?", "It is {n} now. What time will it be in {h}?", "If it's {n} o'clock now, what time is it in {h}?", "{h} after {n}, what time is it?",
-        "What time will we have {h} after {n}?", "Tell me what time it is {h} after {n} o'clock.", "The time {h} after {n} o'clock, please.", "Add {h} to {n} o'clock.", "In {h} from {n} o'clock, what time is it?",
+        "What will the clock say {h} after {n}?", "It is {n} now. What time will it be in {h}?", "{h} after {n}, what time is it?",
+        "What time will we have {h} after {n}?", "The time {h} after {n} o'clock, please.", "Add {h} to {n} o'clock.", "In {h} from {n} o'clock, what time is it?",
     ),
     "earlier": (
         "What did the clock say {h} before {n}?", "Now it is {n}. What time was it {h} ago?", "It is {n} now. What time was it {h} before?", "If it's {n} o'clock now, what time was it {h} ago?", "{h} before {n}, what time is it?",
-        "Tell me what time it is {h} before {n} o'clock.", "The time {h} before {n} o'clock, please.", "Take {h} from {n} o'clock.", "At {n} o'clock, what time was it {h} ago?",
+        "The time {h} before {n} o'clock, please.", "Take {h} from {n} o'clock.", "At {n} o'clock, what time was it {h} ago?",
     ),
     "opposites": ("What is the contrary of {w}?", "Do you know an opposite of {w}?", "What word means the opposite of {w}?", "{w} is the opposite of what?", "What is not {w}?"),
-    "plurals": ("How do I say more than one {w}?", "What is more than one {w}?", "One {w}, two what?", "What is the plural form of {w}?", "Do you know the plural form of {w}?", "If there are many, what do I call a {w}?"),
+    "plurals": ("How do I say more than one {w}?", "What is more than one {w}?", "One {w}, two what?", "What is the plural form of {w}?", "Do you know the plural form of {w}?", "If there are many, what do I call more than one {w}?"),
     "rhymes": (
         "What word rhymes with {w}?", "Can you find a word that rhymes with {w}?", "Please tell me a word that rhymes with {w}.", "Which word sounds like {w}?", "What else rhymes with {w}?", "I want a rhyme for {w}.",
         "Do you know a rhyme for {w}?", "Tell me a rhyme for {w}.", "Find a word that rhymes with {w}.", "Name a rhyme for {w}.", "Find me something that rhymes with {w}.", "Give me a word that rhymes with {w}.", "Is there a rhyme for {w}?",
@@ -113,7 +113,7 @@ MORE: dict[str, tuple[str, ...]] = {
     ),
     "reversing": (
         "Would you spell {w} backwards?", "How is {w} spelled backwards?", "Spell {w} from the end.", "Can you spell {w} in reverse?", "How do you spell {w} in reverse?", "What is {w} backwards?",
-        "Try to spell {w} backwards.", "I want you to spell {w} backwards.", "In reverse, spell {w}.", "Spell {w} in reverse order.", "Please spell {w} in reverse.", "Can you spell the word {w} backwards for me?", "The word {w}, spelled backwards, please.",
+        "Try to spell {w} backwards.", "I want you to spell {w} backwards.", "In reverse, spell {w}.", "Spell {w} in reverse order.", "Please spell {w} in reverse.", "The word {w}, spelled backwards, please.",
     ),
     "repeating": (
         "Would you repeat this: {s}.", "Could you say: {s}.", "I want you to say: {s}.", "Say this after me: {s}.", "Repeat these words: {s}.", "Say the sentence: {s}.", "Listen and repeat: {s}.", "Can you say: {s}.", "Repeat: {s}.", "Try to say: {s}.",
@@ -122,15 +122,15 @@ MORE: dict[str, tuple[str, ...]] = {
     "identity": (
         "Who is there?", "Who am I speaking with?", "Who do I talk to?", "What do they call you?", "How are you called?", "Are you a machine?", "Are you a human being?", "Are you real?", "Is there a person talking to me?", "Tell me what you are.",
         "What are you exactly?", "What exactly are you?", "Say who you are.", "Can you say who you are?", "I don't know who you are.", "Give me your name.", "I would like to know who you are.", "What sort of machine are you?", "Which program are you?",
-        "What model are you?", "Are you an assistant?", "Who made this voice?", "What kind of model are you?", "What kind of machine are you?", "May I know who you are?", "May I know your name?", "Would you tell me who you are?",
+        "What model are you?", "Are you an assistant?", "What kind of model are you?", "What kind of machine are you?", "May I know who you are?", "May I know your name?",
     ),
     "abilities": (
         "What can you help with?", "In what way can you help me?", "I need some help.", "What are you capable of?", "What sort of things can you do?", "What kind of things can you do?", "Which things can you do?", "What could I ask you?",
-        "What questions do you answer?", "Which questions do you know answers to?", "What are the questions that you can answer?", "Tell me how you can help me.", "Say what you can do.", "Can you do anything?", "What do you know how to do?", "Could you help me with something?",
-        "Please help me.", "Can you tell me what you can do?", "What would you be able to do for me?", "I don't know what to ask you.", "What should I ask you?", "What else can you do?", "Do you know what you can do?",
+        "What questions do you answer?", "Which questions do you know answers to?", "What are the questions that you can answer?", "Tell me how you can help me.", "Say what you can do.", "Can you do anything?", "What do you know how to do?",
+        "Please help me.", "What would you be able to do for me?", "I don't know what to ask you.", "What should I ask you?", "What else can you do?", "Do you know what you can do?",
     ),
     "greetings": (
-        "Hey, hello.", "Hello to you.", "Hi, how nice.", "Good morning to you.", "A good day to you.", "Good evening to you.", "Hello, are you there?", "Hi, is someone there?", "Hello, anyone here?", "Good day, Antiphon.", "Well, good morning.", "Well, hi.",
+        "Hey, hello.", "Hello to you.", "Hi, how nice.", "Good morning to you.", "A good day to you.", "Good evening to you.", "Hi, is someone there?", "Hello, anyone here?", "Good day, Antiphon.", "Well, good morning.", "Well, hi.",
         "Hello, I'm glad to meet you.", "It is nice to meet you.", "Nice meeting you.", "Good afternoon, Antiphon.", "Well, good evening.", "Good to see you.", "Hello, my dear.", "Hey you.", "I'm back.", "Hi, I'm back again.", "A warm welcome.",
         "Welcome back.", "Welcome, Antiphon.",
     ),
@@ -145,7 +145,7 @@ MORE: dict[str, tuple[str, ...]] = {
         "Talk to you tomorrow.", "Talk to you soon.", "We will talk tomorrow.", "Goodbye, until Monday.", "And goodbye.", "Goodbye, then.",
     ),
     "lights": (
-        "Turn {o} the {r} light.", "Turn {o} the light in the {r}, please.", "Switch the light in the {r} {o}.", "Can you turn {o} the {r} light?", "Please turn the light in the {r} {o}.", "I want the {r} light {o}.", "The {r} light {o}, please.",
+        "Turn {o} the {r} light.", "Turn {o} the light in the {r}, please.", "Switch the light in the {r} {o}.", "Can you turn {o} the {r} light?", "I want the {r} light {o}.", "The {r} light {o}, please.",
         "Make the light in the {r} go {o}.", "Would you turn {o} the light in the {r}?", "The light in the {r} should be {o}.", "Please have the {r} light {o}.", "Lights {o} in the {r}.", "Could you switch {o} the lights in the {r}?",
     ),
     "timer": (
@@ -154,14 +154,14 @@ MORE: dict[str, tuple[str, ...]] = {
     ),
     "weather": (
         "Will it rain in {c} {d}?", "Will it be sunny in {c} {d}?", "Is it cold in {c} {d}?", "How cold is it in {c} {d}?", "What's the weather like in {c} {d}?", "How will the weather be in {c} {d}?", "Tell me how the weather is in {c} {d}.",
-        "I want to know the weather in {c} {d}.", "Do I need a coat in {c} {d}?", "Does it rain in {c} {d}?", "The weather in {c} {d}, please.", "Is it raining in {c} {d}?", "How hot is it in {c} {d}?",
+        "I want to know the weather in {c} {d}.", "Do I need a coat in {c} {d}?", "Does it rain in {c} {d}?", "Is it raining in {c} {d}?", "How hot is it in {c} {d}?",
     ),
     "note": (
         "I have to remember this: {t}.", "Write this down: {t}.", "Write a note: {t}.", "Could you note: {t}.", "Please make a note: {t}.", "Please take a note: {t}.", "Here is a note: {t}.", "Add this to my notes: {t}.", "Can you write down: {t}.", "Don't let me forget: {t}.",
         "I need a note: {t}.", "Please remind me: {t}.", "Another note: {t}.",
     ),
     "level": (
-        "Set the {n} to a {p} of {v}.", "I want the {p} of the {n} at {v}.", "Can you set the {n} {p} to {v}?", "Could you set the {p} of the {n} to {v}?", "Please put the {n} {p} to {v}.", "Change the {p} of the {n} to {v}.", "Make the {p} of the {n} {v}.",
+        "Set the {n} to a {p} of {v}.", "I want the {p} of the {n} at {v}.", "Can you set the {n} {p} to {v}?", "Please put the {n} {p} to {v}.", "Change the {p} of the {n} to {v}.", "Make the {p} of the {n} {v}.",
         "The {n} {p} should be {v}.", "Bring the {p} of the {n} to {v}.", "Put the {n} {p} at {v}.", "Please change the {n} {p} to {v}.",
     ),
     "on": (
@@ -193,7 +193,7 @@ MORE: dict[str, tuple[str, ...]] = {
         "What {k} did I tell you?", "So, what is my {k}?",
     ),
     "list told": (
-        "I must buy {x}.", "Remind me to buy {x}.", "Write {x} on my list.", "Add {x} to my list.", "My list is {x}.", "Please put {x} on my list.", "We need {x}.", "We have to buy {x}.", "I need {x} from the shop.",
+        "I must buy {x}.", "Write {x} on my list.", "Add {x} to my list.", "My list is {x}.", "Please put {x} on my list.", "We need {x}.", "We have to buy {x}.", "I need {x} from the shop.",
         "On the list are {x}.", "Remember that I need {x}.", "I still need {x}.",
     ),
     "list asked": (
@@ -204,8 +204,8 @@ MORE: dict[str, tuple[str, ...]] = {
 
 # As in facts.SMALL_TALK, one for each of its groups.
 SMALL_TALK = (
-    ("How have things been?", "How is life?", "How is everything?", "Are you feeling well?", "How was your day?", "Is everything okay?", "Is everything all right?", "And how do you feel today?", "How are you this morning?", "How are you tonight?", "Hello, how are you?",
-     "Hi, how are you doing?", "How are things with you?", "How goes it?", "What's going on?", "I hope you are well."),
+    ("How have things been?", "How is life?", "How is everything?", "Are you feeling well?", "How was your day?", "Is everything okay?", "Is everything all right?", "How are you this morning?", "How are you tonight?", "Hello, how are you?",
+     "Hi, how are you doing?", "How goes it?", "What's going on?", "I hope you are well."),
     ("I'm having a good day.", "I'm having a great time.", "I had a wonderful day.", "What a great day.", "I feel so good today.", "Life is beautiful.", "I'm so glad today.", "Everything is wonderful.", "My day was very nice.", "I feel happy.",
      "This is a good day for me.", "I'm in love.", "It was a good day."),
     ("I feel very tired.", "I'm so tired today.", "I had a very bad day.", "It was a bad day.", "This is a bad day.", "I don't feel well.", "I feel sad.", "I'm feeling sad today.", "I'm lonely.", "I'm ill.", "I feel awful.",

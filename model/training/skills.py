@@ -82,7 +82,9 @@ def _arithmetic(skill: str, sign: str, draw: Callable[[random.Random], tuple[int
         question = _one_of(rng, split, (*_ASK, *templates), (*ASK, *MORE[sign]), x=x, a=first, b=second)
         total = number_words(results[sign](a, b))
         right = rf"\b{normalise(total)}$"
-        return Turn(skill, question, sentence(f"{x}{_working(sign, a, b)}{total}."), right, sentence(f"{total}."))
+        working = _working(sign, a, b)
+        short = sentence(f"{total}.") if working == " is " else ""  # what must be counted cannot be said at once
+        return Turn(skill, question, sentence(f"{x}{working}{total}."), right, short)
 
     return make
 
