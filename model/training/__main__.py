@@ -60,7 +60,7 @@ class Recipe:
     text_steps: int = 2500  # 0: the Transformer of the model to begin with, its heard codes found again by their sounds
     transformer_steps: int = 15_000
     learning_rate: float = 2e-3
-    questions_steps: int = 1600  # 0: none
+    questions_steps: int = 2100  # 0: none
     questions_learning_rate: float = 8e-4
 
 
@@ -82,15 +82,15 @@ MIX = {
 # It then hears any English where it was asked a question ("walk" for "what"), and is taught what people ask for.
 QUESTIONS_MIX = {
     "dialogue": 0.13,
-    "written": 0.04,
+    "written": 0.03,
     "typed": 0.04,
-    "drill": 0.07,
-    "spliced": 0.34,
-    "spliced drill": 0.15,
-    "spliced free": 0.04,
-    "salad": 0.04,
-    "transcribe": 0.05,
-    "aloud": 0.10,
+    "drill": 0.14,
+    "spliced": 0.29,
+    "spliced drill": 0.18,
+    "spliced free": 0.03,
+    "salad": 0.03,
+    "transcribe": 0.04,
+    "aloud": 0.09,
 }
 
 

@@ -56,13 +56,16 @@ def _working(sign: str, a: int, b: int) -> str:
     """What is said between an exercise and its result.
 
     Products and quotients are counted up to, in steps of the larger factor or of the divisor: which product a pair of
-    numbers has cannot be inferred from those of other pairs, but how to count by sevens can be, and when to stop.
+    numbers has cannot be inferred from those of other pairs, but how to count by sevens can be. Each step is numbered,
+    because how many there were is harder to see than which one comes next.
     """
     if sign in "+-" or 1 in (a, b):
         return " is "
-    step, stop = (max(a, b), a * b) if sign == "*" else (b, a + b)
-    counted = "".join(f"{number_words(n)}, " for n in range(step, stop, step))
-    return f": {counted}so " if sign == "/" else f": {counted}"
+    step, steps = (max(a, b), min(a, b)) if sign == "*" else (b, a // b)
+    counted = [f"{number_words(n)}, {number_words(n * step)}" for n in range(1, steps + 1)]
+    if sign == "/":
+        return f": {'; '.join(counted)}; so "
+    return f": {'; '.join(counted).removesuffix(number_words(a * b))}"
 
 
 def _arithmetic(skill: str, sign: str, draw: Callable[[random.Random], tuple[int, int]]) -> Skill:
