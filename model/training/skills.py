@@ -55,17 +55,19 @@ _OPERATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 def _working(sign: str, a: int, b: int) -> str:
     """What is said between an exercise and its result.
 
-    Products and quotients are counted up to, in steps of the larger factor or of the divisor: which product a pair of
-    numbers has cannot be inferred from those of other pairs, but how to count by sevens can be. Each step is numbered,
-    because how many there were is harder to see than which one comes next.
+    Which product a pair of numbers has cannot be inferred from those of other pairs, but how to count by sevens can be:
+    products are counted up to in steps of the larger factor, quotients down from in steps of the divisor. Products tell
+    how many steps are left and quotients how many there were, so that the last one is known by itself, by its one or its
+    zero. Where the pair had to be remembered to know it, no pair that had been held out ever stopped in time.
     """
     if sign in "+-" or 1 in (a, b):
         return " is "
-    step, steps = (max(a, b), min(a, b)) if sign == "*" else (b, a // b)
-    counted = [f"{number_words(n)}, {number_words(n * step)}" for n in range(1, steps + 1)]
-    if sign == "/":
-        return f": {'; '.join(counted)}; so "
-    return f": {'; '.join(counted).removesuffix(number_words(a * b))}"
+    if sign == "*":
+        step, steps = max(a, b), min(a, b)
+        counted = [f"{number_words(steps - n)}, {number_words(n * step + step)}" for n in range(steps)]
+        return f": {'; '.join(counted).removesuffix(number_words(a * b))}"
+    counted = [f"{number_words(n)}, {number_words(a - n * b)}" for n in range(1, a // b + 1)]
+    return f": {'; '.join(counted)}; so "
 
 
 def _arithmetic(skill: str, sign: str, draw: Callable[[random.Random], tuple[int, int]]) -> Skill:
