@@ -99,8 +99,8 @@ class CachedTransformer:
             return few_tokens.product(self._head, hidden, start, stop)
         return F.linear(hidden, self.head[start:stop])
 
-    def takes_at_once(self, tokens: int) -> bool:
-        """Whether so many tokens of whatever sequences are best read in one call."""
+    def _compiled(self, tokens: int) -> bool:
+        """Whether so many tokens of whatever sequences go through `few_tokens.py`."""
         return self._few is not None and tokens <= FEW
 
     def read(self, pieces: list[list[int]], slots: list[int], lengths: list[int], cache: KVCache) -> Tensor:
@@ -109,7 +109,7 @@ class CachedTransformer:
         Returns the final hidden states of their last tokens [B, C].
         """
         counts = [len(piece) for piece in pieces]
-        if self.takes_at_once(sum(counts)):
+        if self._compiled(sum(counts)):
             tokens = torch.tensor([token for piece in pieces for token in piece])
             widths, held = torch.tensor(counts), torch.tensor(lengths)
             ends = widths.cumsum(0)
@@ -142,7 +142,7 @@ class CachedTransformer:
         batch, width = tokens.shape
         heads, kv_heads, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
         positions = lengths[:, None] + torch.arange(width)  # [B, T]
-        if self.takes_at_once(batch * width):
+        if self._compiled(batch * width):
             rows = slots.repeat_interleave(width)
             return self._extend_few(tokens.flatten(), rows, positions.flatten(), cache).view(batch, width, -1)
         total = int(lengths.max()) + width

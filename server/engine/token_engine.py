@@ -38,8 +38,6 @@ class TorchTokenEngine(Sequences):
     def step(self, served: Iterable[TokenSequence] | None = None) -> list[Sampled | TurnOpinion]:
         """One round for some sequences or for all: who generates gets one token, who has more to read reads a piece."""
         ready = [s for s in (self._open if served is None else served) if s.pending]
-        if ready and self._net.takes_at_once(sum(map(self._due, ready))):
-            return self._advance(ready)
         deciding = [s for s in ready if s.rule is not None and s.pending == 1]
         # Rows of one batch are padded to the longest: who has one token to read does not wait for a whole piece.
         single = [s for s in ready if s.rule is None and s.pending == 1]
@@ -50,12 +48,8 @@ class TorchTokenEngine(Sequences):
                 outputs += self._advance(rows)
         return outputs
 
-    def _due(self, sequence: TokenSequence) -> int:
-        """How many tokens of it a step reads."""
-        return min(sequence.pending, self.config.prefill_tokens)
-
     def _advance(self, rows: list[TokenSequence]) -> list[Sampled | TurnOpinion]:
-        counts = [self._due(s) for s in rows]
+        counts = [min(s.pending, self.config.prefill_tokens) for s in rows]
         pieces = [s.tokens[s.cached : s.cached + count] for s, count in zip(rows, counts, strict=True)]
         newest = self._net.read(pieces, [s.slot for s in rows], [s.cached for s in rows], self._cache)  # [B, C]
         outputs: list[Sampled | TurnOpinion] = []
