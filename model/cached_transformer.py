@@ -4,9 +4,8 @@ The same function as `SpeechTransformer`, arranged for few and small operations,
 model every operation costs about as much to start as to do: norm weights are folded into the matrices behind them,
 projections of the same input are one product, queries and keys are normalised and rotated together, and keys and values
 are read where they lie. Attention is two plain products and a softmax: with so few queries these read the cache faster
-than torch's fused operator does (16 sequences of 1200 tokens: a step takes 15 % less). Weights have 8 bits
-unless whole ones are asked for; then a few tokens go through `few_tokens.py`. It knows nothing about what the tokens
-mean.
+than torch's fused operator does (16 sequences of 1200 tokens: a step takes 15 % less). Weights have 8 bits, and
+a few tokens go through `few_tokens.py`, unless whole weights are asked for. It knows nothing about what tokens mean.
 """
 
 import numpy as np

@@ -272,6 +272,7 @@ def _turn(head: Float, norm: Float, cos: Float, sin: Float, eps: np.float32, tur
 def extend(
     x: Float, slots: NDArray[np.int64], positions: NDArray[np.int64], keys: Float, values: Float, layers: Layers
 ) -> Float:
+    """`few_tokens.extend`; x [N, C] is overwritten, keys are [L, S, KV, D, P], values [L, S, KV, P, D]."""
     rows, width = x.shape
     count, heads, size = layers.norms.shape
     kv_heads, inner = keys.shape[2], layers.to_down.whole.shape[2]

@@ -1,7 +1,7 @@
 """The Transformer's step for a few tokens as one compiled function, with weights of 8 bits.
 
 For few tokens torch spends a step on starting 240 small operations, not on doing them: one token through the embedded
-model takes 6.0 ms so and 1.3 ms here, eight rows of one token 12.9 and 5.0 ms (a core of an Intel Xeon, 2026-11-27).
+model took 6.0 ms so and 1.3 ms here, eight rows of one token 12.9 and 5.0 ms (a busy core of a Xeon, 2026-11-27).
 What is left is about what reading the weights takes. It is one thread's work, whatever torch may use. More tokens are
 better multiplied by torch (`cached_transformer.py`).
 """

@@ -661,8 +661,8 @@ class Session:
             return
         self._items.forget_old_audio()
         item = self._items.find(response.item_id)
-        plays_on = item is not None and status != "cancelled"
-        self._idle_from_s = self._clock() + (item.audio_ms / 1000 if item is not None and plays_on else 0.0)
+        plays_ms = item.audio_ms if item is not None and status != "cancelled" else 0
+        self._idle_from_s = self._clock() + plays_ms / 1000
         if response.is_call:  # the client gives its result, and asks for the next answer itself
             self._unanswered = False
 
@@ -688,6 +688,7 @@ class Session:
         self._out.commands.append(command)
 
     def _take(self) -> Output:
+        """The end of every public method: what waits begins only now, when all that one event asks for is done."""
         if self._unanswered and self._response is None and not self._input.turn:
             self._unanswered = False
             if self._answers_by_itself:
