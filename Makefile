@@ -92,7 +92,7 @@ eval: setup ## Measure the embedded model on held-out questions, judged by Whisp
 	$(BIN)/antiphon eval $(ARGS)
 
 apt: ## Install the free synthesisers that training listens to, and its compiler (Debian; contrib and non-free must be enabled)
-	apt-get install -y $$(cat model/training/apt.txt)
+	apt-get install -y $$(cat model/training/apt.txt) $$(command -v npm > /dev/null || echo npm)
 
 train: setup ## From nothing to a checkpoint: texts, speech, tokenizer, voice, Transformer, evaluation
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[eval,train]" "setuptools<81"

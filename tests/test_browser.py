@@ -6,7 +6,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ class Frames:
 
     def __init__(self, page: "Page") -> None:
         self.sent: list[dict[str, object]] = []
-        self.received: list[dict[str, object]] = []
+        self.received: list[dict[str, Any]] = []
         page.on("websocket", self._follow)
 
     def _follow(self, socket: "WebSocket") -> None:
@@ -75,7 +75,7 @@ async def test_page_talks_and_is_interrupted(tmp_path: Path) -> None:
         await page.wait_for_function("document.querySelectorAll('#talk li.answer small').length >= 2", timeout=60_000)
         await page.wait_for_function("document.querySelector('#state').textContent === 'connected'", timeout=60_000)
         assert "conversation.item.truncate" in frames.kinds(), "the answer was not interrupted"
-        await page.fill("#text", "What is two plus two?")
+        await page.fill("#text", "Count from one to twenty.")  # long enough to be cut
         await page.press("#text", "Enter")
         await page.wait_for_function("document.querySelectorAll('#talk li.answer small').length >= 3", timeout=60_000)
         await page.fill("#text", "What is three plus three?")  # in the middle of the answer
@@ -88,6 +88,8 @@ async def test_page_talks_and_is_interrupted(tmp_path: Path) -> None:
         await page.screenshot(path=str(tmp_path / "page.png"))
         await browser.close()
     assert problems == []
-    assert "error" not in frames.kinds()
+    errors = [event["error"] for event in frames.received if event["type"] == "error"]
+    # An answer may end while its cancellation is on its way; the page says nothing of that.
+    assert [error for error in errors if error["code"] != "response_cancel_not_active"] == []
     assert len(lines) >= 8
     assert all(text.strip() for text in lines)
