@@ -70,7 +70,7 @@ _HEAD = """# Benchmarks
 
 `antiphon bench KIND --help` says what a benchmark does. Its last line is one JSON object with the keys below; they
 stay as they are. `--save FILE` keeps it, with every turn by itself, for `antiphon bench report`. Without `--url` a
-server with the embedded model is started. `make bench-all` runs all of them.
+server with the embedded model is started. `make bench-all` runs all but `compare`.
 
 Time to first audio is counted to the first *audible* sample, at the client: silence that an answer begins with counts
 as waiting. Both clocks are always told: from the end of the real speech, and from the commit. `send_lag_ms` is what the

@@ -33,7 +33,7 @@ async def run(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="antiphon replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recording", type=Path, help="`events.jsonl` of a session that was recorded")
+    parser.add_argument("recording", type=Path, help="a `sess_….jsonl` that `antiphon serve --record FOLDER` wrote")
     parser.add_argument("--url", default="ws://127.0.0.1:8000/v1/realtime", help="(default: %(default)s)")
     parser.add_argument("--key", help=KEY_HELP)
     parser.add_argument("--speed", type=float, default=1.0, help="times as fast (default: %(default)s)")

@@ -77,7 +77,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--parameters", type=float, default=1e9, help="about how many (default: %(default).0e)")
     parser.add_argument("--out", type=Path, required=True, help="the model directory to make; must not exist")
     parser.add_argument("--like", type=Path, default=EMBEDDED, help="whose audio networks, layout and text pieces")
-    parser.add_argument("--context", type=int, default=4096, help="the longest conversation in tokens")
+    parser.add_argument(
+        "--context",
+        type=int,
+        default=4096,
+        help="the longest conversation in tokens that it can serve (`antiphon serve --length`)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     if options.out.exists():

@@ -95,6 +95,13 @@ KINDS: dict[str, type[ClientEvent]] = {
 }
 
 
+NOT_SERVED = {
+    "output_audio_buffer.clear": "WebRTC and SIP only",
+    "transcription_session.update": "of the beta; use session.update with type transcription",
+}
+"""Official events of other transports and versions."""
+
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -136,8 +143,9 @@ def check(value: dict[str, Any]) -> ClientEvent:
     """A JSON object as a client event. Raises `ClientError`."""
     kind = KINDS.get(value["type"])
     if kind is None:
-        known = ", ".join(sorted(KINDS))
-        raise ClientError(f"expected one of {known}; got type {value['type'][:80]!r}", "invalid_event", "type")
+        known, why = ", ".join(sorted(KINDS)), NOT_SERVED.get(value["type"])
+        came = f"{value['type'][:80]!r}" + (f" ({why})" if why else "")
+        raise ClientError(f"expected one of {known}; got type {came}", "invalid_event", "type")
     if kind is ResponseCreate and value.get("response") is None:
         value = {k: v for k, v in value.items() if k != "response"}
     event: ClientEvent = parse(kind, value, "")

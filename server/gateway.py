@@ -18,6 +18,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 
 import clients
@@ -41,6 +42,7 @@ from server.errors import (
     wire_error,
 )
 from server.ids import new_id
+from server.instructions import InstructionsLimit
 from server.keys import Keys, key_of
 from server.metrics import CONTENT_TYPE, Metrics, Playback
 from server.recording import Recording
@@ -69,10 +71,11 @@ class Connection:
         record: Path | None,
         metrics: Metrics,
         draining: Draining,
+        limit: InstructionsLimit,
     ) -> None:
         self._socket, self._engine, self._draining = socket, engine, draining
         self._windows, self._activity = windows, VoiceActivity()
-        self._session = Session(new_id("sess"), model, preset)
+        self._session = Session(new_id("sess"), model, preset, check_length=limit.check)
         self._recording = None if record is None else Recording(record / f"{self._session.id}.jsonl")
         self._metrics, self._playback = metrics, Playback()
         self._outgoing: asyncio.Queue[str] = asyncio.Queue()
@@ -209,15 +212,23 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
     app = FastAPI(title="Antiphon", lifespan=lifespan)
     keys = Keys(config.api_keys, time.time)
     metrics, draining = Metrics(), Draining(config.drain_s)
+    limit = InstructionsLimit(config.model_dir, config.engine)
     app.state.metrics, app.state.draining = metrics, draining
     page = _PAGE.read_text(encoding="utf-8")
-    app.include_router(http_api.router(config, engine, keys))
+    app.include_router(http_api.router(config, engine, keys, limit))
 
     @app.exception_handler(AntiphonError)
     async def refused(_: Request, error: AntiphonError) -> JSONResponse:
         status = _status_of(error)
         later = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
         return JSONResponse({"error": wire_error(error)}, status, later)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        told = ClientError(f"{where}: {first['msg']}" if where else first["msg"], "invalid_value", where or None)
+        return JSONResponse({"error": wire_error(told)}, HTTPStatus.BAD_REQUEST)
 
     @app.get("/health")
     async def health(response: Response) -> dict[str, str]:
@@ -259,7 +270,8 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
             if socket.query_params.get("intent") == "transcription":
                 preset = {"type": "transcription", **preset}
             with draining.session():
-                await Connection(socket, engine, windows, model, preset, config.record, metrics, draining).serve()
+                connection = Connection(socket, engine, windows, model, preset, config.record, metrics, draining, limit)
+                await connection.serve()
         except ServerDraining as error:
             await _close(socket, _RESTART, error.code)
         except (EngineUnavailable, SessionLost) as error:

@@ -32,6 +32,7 @@ from server.errors import ClientError, SessionLost
 from server.exchange import Exchange, exchange
 from server.functions import calls, functions
 from server.ids import new_id
+from server.instructions import InstructionsLimit
 from server.keys import Keys
 from server.session_config import FunctionName, SessionConfig, updated
 
@@ -107,7 +108,7 @@ class ChatRequest(BaseModel):
     tool_choice: Literal["auto", "none", "required"] | ChatChoice = "auto"
 
 
-def router(config: ServerConfig, engine: SpeechEngine, keys: Keys) -> APIRouter:
+def router(config: ServerConfig, engine: SpeechEngine, keys: Keys, limit: InstructionsLimit) -> APIRouter:
     """The routes; every one needs an API key if the server has any."""
     made = APIRouter(prefix="/v1", dependencies=[Depends(keys.check_api_key)])
     name, born = config.model_name, int(time.time())
@@ -125,6 +126,7 @@ def router(config: ServerConfig, engine: SpeechEngine, keys: Keys) -> APIRouter:
     @made.post("/realtime/client_secrets")
     async def client_secrets(request: SecretRequest) -> Wire:
         session = updated(SessionConfig(), request.session)  # refused here, not when the browser connects
+        limit.check(session.instructions, session.tools)
         secret = keys.issue(request.session, request.expires_after.seconds)
         shown = session.model_dump() | {"object": "realtime.session", "id": new_id("sess"), "model": name}
         return {"value": secret.value, "expires_at": secret.expires_at, "session": shown}

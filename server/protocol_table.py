@@ -10,16 +10,22 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from server.client_events import KINDS
+from server.client_events import KINDS, NOT_SERVED
+from server.config import LIMITS
+from server.engine.engine_config import EngineConfig
 from server.session_config import ResponseConfig, SessionConfig
 
+_ENGINE = EngineConfig()
 SUPPORTED, ACCEPTED, REFUSED, NOT_SENT = "supported", "accepted", "refused", "not sent"
-LEGEND = f"""**{SUPPORTED}**: works as documented. **{ACCEPTED}**: checked, shown again, and without effect here.
+LEGEND = f"""**{SUPPORTED}**: works as documented. **{ACCEPTED}**: checked, in a session shown again, without effect.
 **{REFUSED}**: answered by an `error` that says so; the session goes on. **{NOT_SENT}**: this server never sends it."""
 
 CLIENT_EVENTS = {
-    "output_audio_buffer.clear": (REFUSED, "WebRTC and SIP only"),
-    "transcription_session.update": (REFUSED, "of the beta; use session.update with type transcription"),
+    "conversation.item.create": (
+        SUPPORTED,
+        "text anywhere; audio, without text beside it, at the end while nobody speaks",
+    ),
+    **{kind: (REFUSED, why) for kind, why in NOT_SERVED.items()},
 }
 
 SERVER_EVENTS = {
@@ -76,7 +82,12 @@ SERVER_EVENTS = {
 
 # Fields that are not simply supported.
 FIELDS = {
-    "session.model": (ACCEPTED, "fixed by the URL"),
+    "session.model": (ACCEPTED, "any name: one model is served; that in the URL is shown"),
+    "session.instructions": (SUPPORTED, f"with the tools at most {_ENGINE.instruction_tokens} tokens"),
+    "session.audio.input.noise_reduction": (SUPPORTED, "null: none"),
+    "session.audio.input.transcription": (SUPPORTED, "null: transcripts are not shown"),
+    "session.audio.input.turn_detection": (SUPPORTED, "null: the client commits, and asks for the answer"),
+    "session.audio.input.turn_detection.type": (SUPPORTED, "`server_vad`, or `semantic_vad`, which answers sooner"),
     "session.audio.input.noise_reduction.type": (SUPPORTED, "WebRTC's suppressor; on Linux"),
     "session.audio.input.transcription.model": (ACCEPTED, "any name: the model itself transcribes"),
     "session.audio.input.transcription.language": (ACCEPTED, "English only"),
@@ -92,7 +103,8 @@ FIELDS = {
     "session.prompt": (ACCEPTED, "there are no stored prompts"),
     "session.tools.server_label": (REFUSED, "no MCP servers"),
     "session.tools.strict": (ACCEPTED, ""),
-    "response.input": (SUPPORTED, "together with conversation none"),
+    "response.input": (SUPPORTED, "together with conversation none; audio as an `item_reference`"),
+    "response.audio.output.format": (SUPPORTED, "null: the session's"),
     "response.audio.output.voice": (ACCEPTED, "the model has one voice of its own"),
     "response.parallel_tool_calls": (ACCEPTED, "one call at a time"),
     "response.reasoning": (ACCEPTED, "the model does not reason"),
@@ -113,6 +125,27 @@ TIMINGS = {
     "first_audio": "the first samples",
     "sent": "the first audio handed to the client's connection",
     "done": "the end of the answer",
+}
+
+# Of one session, whatever the client asks for.
+SESSION_LIMITS = {
+    "its length": f"{LIMITS.session_s // 60} minutes, then `session_expired`",
+    "one turn": f"{LIMITS.turn_ms // 1000} s. Turn detection ends it there; of a longer one that the client would end "
+    f"the newest {LIMITS.kept_turn_ms // 1000} s are kept. Sound files and `input_audio` may be as long as a turn",
+    "the conversation": f"{_ENGINE.length} tokens: 25 a second of speech, on either side, and the texts. Beyond "
+    f"{_ENGINE.conversation_tokens} the oldest items are forgotten, as `truncation` says",
+    "one answer": f"{_ENGINE.answer_tokens} tokens, about 40 s of speech; then `incomplete`, `max_output_tokens`",
+    "responses with `conversation` none": f"{LIMITS.detached_responses} at once",
+    "one `input_audio_buffer.append`": f"{LIMITS.append_bytes // 2**20} MiB",
+    "audio that `conversation.item.retrieve` gives": f"the newest {LIMITS.kept_audio_bytes // 2**20} MiB of its items",
+}
+
+CLOSE_CODES = {
+    "1000": "`session_expired`",
+    "1008": "`invalid_api_key`",
+    "1011": "the server failed; its log says why",
+    "1012": "`server_draining`: the server is about to stop; connect again",
+    "1013": "`server_overloaded` (no room, told after `session.created`; try again later) or `engine_unavailable`",
 }
 
 ROUTES = {
@@ -141,7 +174,8 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 def fields(model: type[BaseModel], where: str, given: BaseModel | None = None) -> Iterator[tuple[str, str]]:
     """(path, default as JSON) of every field below `model`, each once; of several kinds of object the default's own.
 
-    `given` is the default of the object itself, where it has one.
+    `given` is the default of the object itself, where it has one. An object that may be null, or a word, has a row of
+    its own; what is said of its fields is then what holds where it is given.
     """
     for name, field in model.model_fields.items():
         path = f"{where}.{name}"
@@ -151,8 +185,10 @@ def fields(model: type[BaseModel], where: str, given: BaseModel | None = None) -
             is_default = isinstance(value, kind)
             for at, default in fields(kind, path, value if is_default else None):
                 inner[at] = default if is_default or at not in inner else inner[at]
-        if inner and isinstance(value, str):  # a word that stands for an object
+        if inner and (value is None or isinstance(value, str)):
             yield path, json.dumps(value)
+        elif inner and type(None) in get_args(field.annotation):
+            yield path, ""
         if inner:
             yield from inner.items()
         elif given is None and field.is_required():
@@ -181,11 +217,18 @@ def document() -> str:
         _table(("event", "here", ""), [(f"`{k}`", *v) for k, v in SERVER_EVENTS.items()]),
     ]
     parts += [
+        "## Limits of a session",
+        "With the embedded model and the engine's own settings.",
+        _table(("of", "at most"), list(SESSION_LIMITS.items())),
+        "## How a connection ends",
+        "Where it is not the client that ends it: an `error` with the code, then a close frame.",
+        _table(("close code", "error code"), list(CLOSE_CODES.items())),
         "## Timings",
         "`response.done` has an extra field `timings_ms`: milliseconds from asking for the answer to each stage.",
         _table(("stage", "what has happened"), [(f"`{k}`", v) for k, v in TIMINGS.items()]),
         "## HTTP",
-        "Beside the socket, in the shapes of OpenAI's API.",
+        "Beside the socket, in the shapes of OpenAI's API. WebRTC and SIP (`/v1/realtime/calls`) and the "
+        "sessions of the beta are refused with `unsupported_transport`; the beta's flat session fields are unknown.",
         _table(("route", ""), [(f"`{k}`", v) for k, v in ROUTES.items()]),
     ]
     for title, found in (("session", session), ("response.create", response)):

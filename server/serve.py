@@ -49,6 +49,13 @@ def _parser(defaults: ServerConfig) -> argparse.ArgumentParser:
         help="conversations at once that the engine has room for (default: %(default)s)",
     )
     parser.add_argument(
+        "--length",
+        type=int,
+        default=defaults.engine.length,
+        help="tokens of a conversation before its oldest items are forgotten; no more than the model was made for "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--vllm-arg",
         type=further_setting,
         action="append",
@@ -66,7 +73,8 @@ def _parser(defaults: ServerConfig) -> argparse.ArgumentParser:
         "--sessions",
         type=int,
         metavar="N",
-        help="conversations at once; more are refused with close code 1013 (default: what is measured at start-up)",
+        help="conversations at once, at most --slots, an HTTP request being one; more are refused with close code 1013 "
+        "(default: what is measured at start-up)",
     )
     parser.add_argument(
         "--record", type=Path, metavar="FOLDER", help="record every session into this folder (default: none is)"
@@ -111,6 +119,7 @@ def main(argv: list[str]) -> int:
                 kind=options.engine,
                 weights=options.weights,
                 slots=options.slots,
+                length=options.length,
                 sessions=options.sessions,
                 vllm=dict(options.vllm_arg),
             ),

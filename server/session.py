@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from model.prompt import Tool, system_text
 from server import audio, client_events, items, usage
 from server.audio import Samples
 from server.client_events import ClientEvent
@@ -54,13 +53,13 @@ from server.items import Item, Items
 from server.response import Response
 from server.session_config import (
     ChosenTool,
-    FunctionTool,
     ResponseConfig,
     RetentionRatio,
     ServerVad,
     SessionConfig,
     Tools,
     declared,
+    read_by_model,
     updated,
 )
 from server.turn_detection import SpeechPaused, SpeechResumed, SpeechStarted, SpeechStopped, TurnChange
@@ -102,10 +101,14 @@ class Session:
         preset: Wire | None = None,
         clock: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
+        check_length: Callable[[str, Tools], None] = lambda *_: None,
     ) -> None:
-        """`preset` is a first `session.update`, of whoever made the key that the client shows."""
+        """`preset` is a first `session.update`, of whoever made the key that the client shows.
+
+        `check_length` raises `ClientError` for instructions and tools that are too long for the model.
+        """
         self.id, self.model, self.conversation_id = session_id, model, new_id("conv")
-        self._clock = clock
+        self._clock, self._check_length = clock, check_length
         self._expires_at = int(unix_time()) + LIMITS.session_s
         self.config = updated(SessionConfig(), preset or {})
         self._items = Items()
@@ -285,6 +288,8 @@ class Session:
                 "invalid_value",
                 "session.type",
             )
+        if (config.instructions, config.tools) != (self.config.instructions, self.config.tools):
+            self._check_length(config.instructions, config.tools)
         by_hand = not self._input.detects
         self._input.configure(config.audio.input)
         if by_hand and self._input.detects and self._input.turn:  # turns begin where speech does from now on
@@ -298,7 +303,7 @@ class Session:
         """Tell the engine what is new in the session's settings."""
         new = self.config
         if (new.instructions, new.tools) != (old.instructions, old.tools):
-            self._command(SetInstructions(self.id, _system_text(new.instructions, new.tools)))
+            self._command(SetInstructions(self.id, read_by_model(new.instructions, new.tools)))
         if new.truncation != old.truncation:
             self._command(_truncation(self.id, new))
 
@@ -553,7 +558,7 @@ class Session:
         instructions = None
         if request.instructions is not None or request.tools is not None:
             own = self.config.instructions if request.instructions is None else request.instructions
-            instructions = _system_text(own, tools)
+            instructions = read_by_model(own, tools)
         respond = Respond(
             self.id,
             response.id,
@@ -712,12 +717,6 @@ def _is_about(event: Event, guess: Guess) -> bool:
 def _failure(code: str, message: str) -> Wire:
     """The `status_details` of a response that failed."""
     return {"type": "failed", "error": {"type": "server_error", "code": code, "message": message}}
-
-
-def _system_text(instructions: str, tools: Tools) -> str:
-    """What the model reads of a session's instructions and function tools."""
-    functions = [t for t in tools if isinstance(t, FunctionTool)]
-    return system_text(instructions, [Tool.from_schema(t.name, t.description, t.parameters) for t in functions])
 
 
 def _calls(choice: str | ChosenTool, tools: Tools, param: str) -> Calls | None:

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from model.prompt import Tool, system_text
 from server.engine.messages import Function
 from server.errors import ClientError
 from server.functions import functions
@@ -227,6 +228,12 @@ def updated(config: SessionConfig, patch: Any) -> SessionConfig:
     if merged.tools != config.tools:
         declared(merged.tools, "session.tools")
     return merged
+
+
+def read_by_model(instructions: str, tools: Tools) -> str:
+    """What the model reads of instructions and function tools."""
+    functions = [t for t in tools if isinstance(t, FunctionTool)]
+    return system_text(instructions, [Tool.from_schema(t.name, t.description, t.parameters) for t in functions])
 
 
 def declared(tools: Tools, param: str) -> tuple[Function, ...]:

@@ -1,6 +1,8 @@
 """What does not fit into the model's context is refused by itself, and an answer always finds room."""
 
+import contextlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +27,10 @@ from server.engine.messages import (
     TranscriptDone,
 )
 from server.engine.speech_engine import SpeechEngine
+from server.errors import ClientError
 from server.functions import functions
+from server.instructions import InstructionsLimit
+from server.session_config import FunctionTool, read_by_model
 from tests.test_speech_engine import CONFIG, _items, _run, _tokens
 
 _MOST = CONFIG.conversation_tokens
@@ -67,6 +72,27 @@ def test_a_turn_too_long_is_forgotten_and_nobody_else_is_harmed(engine: SpeechEn
     assert [i.item_id for i in _items(engine, "b")] == ["q"]
     assert _answers(engine, "a")
     assert _answers(engine, "b")
+
+
+@pytest.mark.parametrize("tools", [0, 3])
+def test_the_gateway_counts_instructions_as_the_engine_does(engine: SpeechEngine, tiny_dir: Path, tools: int) -> None:
+    limit = InstructionsLimit(tiny_dir, engine.config)
+    declared = [FunctionTool(type="function", name=f"f{i}", description="It does.") for i in range(tools)]
+    refused = []
+    for words in range(1, 2 * engine.config.instruction_tokens, 3):
+        text = "hello " * words
+        engine.receive(SetInstructions("a", read_by_model(text, declared)))
+        too_long = _failures(engine.step()) != []
+        refused.append(too_long)
+        with (
+            pytest.raises(ClientError, match="instructions and tools of at most")
+            if too_long
+            else contextlib.nullcontext()
+        ):
+            limit.check(text, declared)
+    assert {True, False} <= set(refused)
+    with pytest.raises(ClientError, match=f"at most {limit.tokens} tokens"):
+        limit.check("hello " * 10_000_000, [])
 
 
 def test_instructions_too_long_leave_those_before(engine: SpeechEngine) -> None:

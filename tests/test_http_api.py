@@ -45,6 +45,17 @@ def _last(engine: ScriptedEngine, kind: type[Any]) -> Any:
     return [c for c in engine.commands if isinstance(c, kind)][-1]
 
 
+async def test_a_body_of_another_shape_is_refused_as_openai_does() -> None:
+    async with asking(ScriptedEngine()) as client:
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.audio.speech.create(model="antiphon-nano", voice="marin", input="")
+        assert refused.value.param == "input"
+        assert "at least 1 character" in refused.value.message
+        long = {"instructions": "word " * 5000}
+        with pytest.raises(openai.BadRequestError, match="instructions and tools of at most 760 tokens"):
+            await client.realtime.client_secrets.create(session={"type": "realtime", **long})
+
+
 async def test_models_are_listed() -> None:
     async with asking(ScriptedEngine()) as client:
         assert [m.id async for m in client.models.list()] == ["antiphon-nano"]

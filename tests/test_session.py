@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
@@ -30,6 +31,7 @@ from server.engine.messages import (
     TurnProbability,
     Usage,
 )
+from server.errors import ClientError
 from server.session import Output, Session
 
 SILENT, LOUD = 0.0, 1.0
@@ -38,9 +40,10 @@ SILENT, LOUD = 0.0, 1.0
 class Driver:
     """A session, and everything that it has sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, check_length: Callable[[str, Any], None] = lambda *_: None) -> None:
         self.now_s = 100.0
-        self.session = Session("sess_1", "antiphon-nano", clock=lambda: self.now_s)
+        clock = lambda: self.now_s  # noqa: E731
+        self.session = Session("sess_1", "antiphon-nano", clock=clock, check_length=check_length)
         self.events: list[dict[str, Any]] = []
         self.commands: list[Command] = []
         self._note(self.session.opened())
@@ -544,6 +547,28 @@ def test_an_item_that_the_engine_cannot_take_in_is_listed_no_more(driver: Driver
     assert driver.send("conversation.item.retrieve", item_id="item_b") == ["error"]
     assert driver.send("conversation.item.retrieve", item_id="item_a") == ["conversation.item.retrieved"]
     assert driver.answer()[-1] == "response.done"
+
+
+def test_instructions_too_long_change_nothing() -> None:
+    def check(instructions: str, tools: Any) -> None:
+        if len(instructions) + 10 * len(tools) > 20:
+            raise ClientError("expected at most 20", "context_length_exceeded", "session.instructions")
+
+    driver = Driver(check)
+    assert driver.send("session.update", session={"instructions": "Be brief."}) == ["session.updated"]
+    tools = [{"type": "function", "name": name, "parameters": {}} for name in ("f", "g")]
+    longer: list[dict[str, Any]] = [
+        {"instructions": "Be very brief indeed."},
+        {"tools": tools, "output_modalities": ["text"]},
+    ]
+    for session in longer:
+        said = len(driver.commands)
+        assert driver.send("session.update", event_id="mine", session=session) == ["error"]
+        assert driver.events[-1]["error"]["code"] == "context_length_exceeded"
+        assert driver.events[-1]["error"]["event_id"] == "mine"
+        assert driver.commands[said:] == []
+        assert driver.session.config.instructions == "Be brief."
+        assert driver.session.config.output_modalities == ["audio"]
 
 
 def test_after_the_idle_timeout_the_model_speaks_up(driver: Driver) -> None:

@@ -19,7 +19,7 @@ from model.text_tokenizer import TextTokenizer
 from model.training import corpus, sequences
 from model.training.__main__ import MIX
 from model.training.corpus import Recording
-from model.training.run import Run, in_parallel, rank
+from model.training.run import Run, apart, in_parallel, mean_of, rank
 from model.training.tokenizer import DELAY
 from model.training.transformer import FactoredCodes, Learner, misspoken
 from model.training.turns import HELDOUT, Dialogue, Turn
@@ -256,6 +256,54 @@ def test_processes_that_train_together_learn_what_one_learns_from_all(tmp_path: 
     assert not torch.allclose(net.weight, before)
     learnt = torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)["network"]
     torch.testing.assert_close(learnt, dict(net.state_dict()))
+
+
+def _fit_alone(folder: Path, net: nn.Linear, rows: torch.Tensor) -> None:
+    _fit(folder, net, [rows])
+
+
+def test_networks_that_go_different_ways_have_a_mean(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, rows = nn.Linear(3, 1), torch.randn(2, 4, 3)
+    before = net.weight.detach().clone()
+    apart(_fit_alone, [(tmp_path / str(way), net, rows[way]) for way in range(2)])
+    assert torch.equal(net.weight, before)
+    learnt = [torch.load(tmp_path / str(way) / "checkpoint.pt", weights_only=True)["network"] for way in range(2)]
+    mean = mean_of([dict(net.state_dict()), *learnt])
+    torch.testing.assert_close(mean["weight"], (before + learnt[0]["weight"] + learnt[1]["weight"]) / 3)
+    assert not torch.equal(learnt[0]["weight"], learnt[1]["weight"])
+
+
+def test_words_that_sound_alike_take_the_place_of_words(
+    drawn: sequences.Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sounds = {"one": [1, 2, 3], "won": [1, 2, 3], "two": [4, 5], "ton": [4, 2, 3], "tool": [4, 5, 6]}
+    monkeypatch.setattr(sequences, "sounds_of", sounds.__getitem__)
+    assert sequences.sound_alikes(sorted(sounds)) == {
+        "one": ["won", "ton"],
+        "won": ["one", "ton"],
+        "two": ["tool"],
+        "ton": ["one", "won"],
+        "tool": ["two"],
+    }
+    drawn._said |= dict.fromkeys(sounds, drawn._said["one"] * 3)
+    monkeypatch.setattr(sequences, "_MISTAKEN", 1.0)
+    layout, found = drawn.layout, set()
+    for seed in range(200):
+        rng, sequence = random.Random(seed), sequences.Sequence()
+        drawn._hear(sequence, "One two.", drawn._recorded("One two.", rng), rng)
+        start = sequence.tokens.index(layout.control("<transcript>")) + 1
+        written = drawn.text.decode(sequence.tokens[start:-1]).split()
+        found.add(" ".join(written))
+        learnt = [
+            token
+            for token, target in zip(sequence.tokens[start:], sequence.targets[start - 1 :], strict=False)
+            if target == sequences.TEXT
+        ]
+        right = [word for word in written if word in ("One", "two.")]
+        assert drawn.text.decode(learnt).split() == right  # and the end, which is no text
+        assert learnt[-1] == layout.control("<end>")
+    assert found >= {"One two.", "Won two.", "Ton two.", "One tool.", "Won tool."}
 
 
 def test_a_folder_of_other_amounts_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

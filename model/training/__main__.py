@@ -13,6 +13,7 @@ evaluation   held-out questions, and Whisper listening to the answers
 """
 
 import argparse
+import copy
 import dataclasses
 import os
 import time
@@ -33,7 +34,7 @@ from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
 from model.training import corpus, sequences, speaker, tokenizer, transformer, voices
 from model.training.align import align
-from model.training.run import draw_curves, in_parallel
+from model.training.run import apart, draw_curves, in_parallel, mean_of
 from model.training.sequences import Sequences
 from model.training.speaker import Speaker
 from model.training.tokenizer import RECOGNISER, Recogniser, load_recogniser
@@ -80,6 +81,7 @@ MIX = {
     "aloud": 0.16,
 }
 # It then hears any English where it was asked a question ("walk" for "what"), and is taught what people ask for.
+QUESTIONS_WAYS = 2  # runs of it, whose weights are averaged with those that they began with
 QUESTIONS_MIX = {
     "dialogue": 0.13,
     "written": 0.03,
@@ -185,26 +187,29 @@ class Pipeline:
     def questions(self) -> None:
         if not self.recipe.questions_steps:
             return
-        learner, folder = self._learner(), self._newest_transformer()
+        learner, drawn = self._learner(), self._drawn()
         learner.load_state_dict(_weights(self.runs / "transformer"))
         steps, rate = self.recipe.questions_steps, self.recipe.questions_learning_rate
-        self._train(transformer.train, folder, learner, self._drawn(), QUESTIONS_MIX, steps, rate, 1)
-        draw_curves(folder, "Transformer, questions above all")
+        runs = self._questions_runs()
+        # Each learns by itself, and what they have in common is exported: see `mean_of`.
+        if self.device == "cpu":
+            each = [(run, learner, drawn, QUESTIONS_MIX, steps, rate, seed) for seed, run in enumerate(runs, 1)]
+            apart(transformer.train, each)
+        else:
+            for seed, run in enumerate(runs, 1):
+                self._train(transformer.train, run, copy.deepcopy(learner), drawn, QUESTIONS_MIX, steps, rate, seed)
+        for run in runs:
+            draw_curves(run, "Transformer, questions above all")
 
-    def _newest_transformer(self) -> Path:
-        """The run whose weights are the model's: one on questions is named by the step that it began with."""
-        if not self.recipe.questions_steps:
-            return self.runs / "transformer"
+    def _questions_runs(self) -> list[Path]:
+        """The runs on questions: they begin with the same step of the run before, and go different ways from there."""
         begun_with = torch.load(self.runs / "transformer" / "checkpoint.pt", weights_only=True)["step"]
-        return self.runs / f"questions-from-{begun_with}"
+        return [self.runs / f"questions-{way}-from-{begun_with}" for way in range(1, QUESTIONS_WAYS + 1)]
 
     def export(self, target: Path) -> None:
         """Write the model directory from the newest checkpoints."""
         learner = self._learner()
-        run = self._newest_transformer()
-        if not (run / "checkpoint.pt").exists():
-            raise SystemExit(f"expected {run}: run the stage that makes it, or give --questions-steps 0")
-        learner.load_state_dict(_weights(run))
+        learner.load_state_dict(self._newest_weights())
         voice = self._speaker()
         model = SpeechModel(
             target.name, self.layout, self._text(), learner.export(), self._recogniser().tokenizer, voice.detokenizer
@@ -213,6 +218,14 @@ class Pipeline:
         save_weights(target / VOICE_ENCODER, voice.recogniser.tokenizer.state_dict())
         heads = self._recogniser().state_dict().items()
         save_weights(target / RECOGNISER, {k: v for k, v in heads if not k.startswith("tokenizer.")})
+
+    def _newest_weights(self) -> dict[str, torch.Tensor]:
+        """What the Transformer had learnt before the questions and, if it was asked any, on every way from there."""
+        runs = [self.runs / "transformer", *(self._questions_runs() if self.recipe.questions_steps else ())]
+        for run in runs:
+            if not (run / "checkpoint.pt").exists():
+                raise SystemExit(f"expected {run}: run the stage that makes it, or give --questions-steps 0")
+        return mean_of([_weights(run) for run in runs])
 
     def _train(self, train: Callable[..., Any], *arguments: Any) -> None:
         """On the GPU, if one is to be used: in one process then, whose batches are larger. Not for the voice."""

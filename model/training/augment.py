@@ -24,16 +24,18 @@ def _rooms(rows: int, share: float) -> Tensor:
     return torch.where(torch.rand(rows, 1) < share, response, (time == 0).float())
 
 
-def noise(pcm: Tensor) -> Tensor:
+def noise(pcm: Tensor, always: bool = False) -> Tensor:
     """Level changes; coloured noise at 2 to 38 dB or other people's talk at 9 to 40; now and then a room, or clipping.
 
-    Every row is disturbed in its own way, by operations that are the same whatever is drawn.
+    `always`: coloured or white noise at 4 to 20 dB in every row. Every row is disturbed in its own way, by operations
+    that are the same whatever is drawn.
     """
     rows, samples = pcm.shape
     size = 1 << (samples + _ROOM_SAMPLES - 1).bit_length()
     pcm = pcm * 10 ** (_uniform(rows, -15, 3) / 20)
     pcm = torch.fft.irfft(torch.fft.rfft(pcm, size) * torch.fft.rfft(_rooms(rows, 0.12), size), size)[:, :samples]
-    kind = torch.rand(rows, 1)  # up to 0.4 coloured, to 0.52 white, to 0.64 talk, then nothing
+    # Up to 0.4 coloured, to 0.52 white, to 0.64 talk, then nothing.
+    kind = torch.rand(rows, 1) * (0.52 if always else 1.0)
     # From rumble to hiss: a power law, which needs no recursive filter.
     frequency = torch.linspace(1 / samples, 1, samples // 2 + 1)
     power = torch.where(kind < 0.4, _uniform(rows, -0.5, 1.2), torch.zeros(rows, 1))
@@ -42,7 +44,8 @@ def noise(pcm: Tensor) -> Tensor:
     talk = torch.roll(pcm, 1, 0) + torch.roll(pcm, 2, 0) + 0.5 * torch.roll(pcm, 3, 0)
     talks = kind > 0.52
     other = torch.where(talks, torch.roll(talk, samples // 3, 1), other)
-    snr_db = torch.where(talks, _uniform(rows, 9, 40), _uniform(rows, 2, 38))
+    loud, quiet = (4, 20) if always else (2, 38)
+    snr_db = torch.where(talks, _uniform(rows, 9, 40), _uniform(rows, loud, quiet))
     level = pcm.square().mean(1, keepdim=True).sqrt()
     scale = level / other.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6) / 10 ** (snr_db / 20)
     pcm = torch.where(kind < 0.64, pcm + other * scale, pcm)

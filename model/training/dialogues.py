@@ -169,7 +169,7 @@ SKILLS = (*SINGLE, "memory", "memory of more", "instructions", "tools", "made-up
 
 
 _DRILLED = {
-    "sums": 2.0, "larger sums": 3.0, "differences": 2.0, "larger differences": 3.0, "products": 1.0, "larger products": 1.0, "quotients": 1.5, "comparing": 1.5,
+    "sums": 2.0, "larger sums": 3.0, "differences": 2.0, "larger differences": 3.0, "products": 3.0, "larger products": 3.0, "quotients": 4.0, "comparing": 1.5,
     "steps": 1.0, "clock": 1.5,
 }  # fmt: skip
 

@@ -176,6 +176,25 @@ def in_parallel(processes: int, train: Callable[..., Any], *arguments: Any) -> N
         spawn(_process, (processes, f"file://{meeting}/all", train, arguments), processes)
 
 
+def apart(train: Callable[..., Any], each: Sequence[Sequence[Any]]) -> None:
+    """Call `train(*arguments)` for each of these arguments in a process of one thread of its own, all at once.
+
+    They know nothing of each other: what they learn is for `mean_of`.
+    """
+    spawn(_alone, (train, each), len(each))
+
+
+def _alone(number: int, train: Callable[..., Any], each: Sequence[Sequence[Any]]) -> None:
+    torch.set_num_threads(1)
+    train(*copy.deepcopy(each[number]))
+
+
+def mean_of(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of the weights of networks that began with the same ones: better than each (Wortsman et al. 2022, arXiv
+    2203.05482), and than what they began with, of which it forgets less."""
+    return {name: torch.stack([each[name] for each in weights]).mean(0) for name in weights[0]}
+
+
 def _process(number: int, processes: int, meeting: str, train: Callable[..., Any], arguments: Sequence[Any]) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", meeting, rank=number, world_size=processes)

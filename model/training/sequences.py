@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 import torchaudio.functional as AF
 from numpy.typing import NDArray
+from rapidfuzz import process
+from rapidfuzz.distance import Levenshtein
 from tqdm import tqdm
 
 from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer, AudioTokenizerConfig
@@ -26,8 +28,8 @@ from model.text_tokenizer import TextTokenizer
 from model.training import augment, corpus, phones
 from model.training.align import sounds_in, sounds_of
 from model.training.corpus import HEARD_HZ, Recording
+from model.training.dialogues import SKILLS, drill, varied
 from model.training.dialogues import draw as draw_dialogue
-from model.training.dialogues import drill, varied
 from model.training.recordings import FRAME_SAMPLES, Recordings, Row, width_for
 from model.training.run import Graphs, on_gpu
 from model.training.speaker import LEAD_CUT_SAMPLES, Speaker, latents_of
@@ -86,6 +88,11 @@ SpokenRow = tuple[str, str, np.ndarray, np.ndarray]
 _CLEAN_SHARE, _HESITANT_SHARE = 0.35, 0.3
 _SPOKEN_BATCH = 25
 _HEARD_SECONDS, _GPU_HEARD_SECONDS = 64.0, 500.0
+# Up to this share of the words of a transcript is written down wrongly, as if misheard: the rest of the line and the
+# answer are learnt from what was said all the same (Bengio et al. 2015, arXiv 1506.03099).
+_MISTAKEN = 0.3
+_NEAREST, _ALIKE, _COMPARED = 8, 0.5, 500
+_KNOWN = 3  # a word that was recorded less often is taken for no other
 _LEVELS, _DIGITS = AudioTokenizerConfig().levels[0], len(AudioTokenizerConfig().levels)
 
 
@@ -137,7 +144,8 @@ def _hesitation(borders: list[int], rng: random.Random) -> tuple[Pause, list[int
 
 @torch.inference_mode()
 def heard_rows(recordings: Recordings, tokenizer: AudioTokenizer, copy: int, seed: str) -> list[HeardRow]:
-    """Every recording of at most 12 s in some condition; a third of the first copy is left as it is."""
+    """Every recording of at most 12 s in some condition; a third of the first copy is left as it is, and every third
+    copy is in noise."""
     rng = random.Random(f"{seed} {copy}")
     torch.manual_seed(rng.getrandbits(32))
     groups: dict[tuple[int, bool], list[tuple[Row, list[int], float, float]]] = collections.defaultdict(list)
@@ -155,7 +163,9 @@ def heard_rows(recordings: Recordings, tokenizer: AudioTokenizer, copy: int, see
     def codes_of(kind: tuple[int, int, bool], numbers: torch.Tensor) -> torch.Tensor:
         rows, width, clean = kind
         wave, _ = recordings.read(numbers.view(rows, -1), width)
-        mel = tokenizer.log_mel(wave if clean else augment.noise(wave), tokenizer.log_mel.initial_state(rows))[0]
+        mel = tokenizer.log_mel(
+            wave if clean else augment.noise(wave, always=copy % 3 == 2), tokenizer.log_mel.initial_state(rows)
+        )[0]
         if not clean:  # another throat, so that the Transformer knows what codes of strangers are like
             mel = augment.spectrum(mel)
         latents, _ = tokenizer.quantise(mel, tokenizer.encoder.initial_state(rows))
@@ -262,6 +272,24 @@ def misheard(codes: Codes, rng: random.Random) -> Codes:
     digit = codes // unit % _LEVELS
     step = np.where(digit == 0, 1, np.where(digit == _LEVELS - 1, -1, draw.choice((-1, 1), len(codes))))
     return np.where(draw.random(len(codes)) < share, codes + step * unit, codes)
+
+
+def sound_alikes(words: list[str]) -> dict[str, list[str]]:
+    """For each word up to eight others that sound most like it: at most half of their sounds are other ones."""
+    sounds = ["".join(map(chr, sounds_of(word))) for word in words]
+    found = {}
+    for first in range(0, len(words), _COMPARED):
+        apart = process.cdist(sounds[first : first + _COMPARED], sounds, scorer=Levenshtein.normalized_distance)
+        for word, row in zip(words[first:], apart, strict=False):
+            nearest = np.argsort(row, kind="stable")[: _NEAREST + 1]
+            found[word] = [words[i] for i in nearest if row[i] <= _ALIKE and words[i] != word][:_NEAREST]
+    return found
+
+
+def _worded(other: str, word: str) -> str:
+    """`other` with the capital and the punctuation of `word`."""
+    end = word[len(word.rstrip(_PUNCTUATION)) :]
+    return (other.capitalize() if word[0].isupper() else other) + end
 
 
 # Codes of a line, the first one after the speech, and those at which each word has been heard.
@@ -390,13 +418,31 @@ class Sequences:
         over = min(len(codes), end + _OVER_AFTER_TOKENS)
         sequence.targets[first:] = [GOES_ON] * over + [IS_OVER] * (len(codes) - over)
         for word, at in zip(line.split(), words, strict=False):
-            if word not in self._pieces:
-                self._pieces[word] = self.text.encode(word)
-            for i, piece in enumerate(self._pieces[word], first + at):
+            for i, piece in enumerate(self._in_pieces(word), first + at):
                 if i < len(sequence.tokens):
                     sequence.hints[i] = piece
         sequence.given(self._c("<end>"), self._c("<transcript>"))
-        sequence.learnt([*self.text.encode(line), self._c("<end>")], self.layout)
+        share = max(0.0, rng.uniform(-_MISTAKEN, _MISTAKEN))
+        for word in line.split():
+            alike = self._alike(spelt(word)) if rng.random() < share else ()
+            if alike:
+                sequence.given(*self.text.encode(_worded(rng.choice(alike), word)))
+            else:
+                sequence.learnt(self._in_pieces(word), self.layout)
+        sequence.learnt([self._c("<end>")], self.layout)
+
+    def _in_pieces(self, word: str) -> list[int]:
+        if word not in self._pieces:
+            self._pieces[word] = self.text.encode(word)
+        return self._pieces[word]
+
+    def _alike(self, word: str) -> list[str]:
+        """Words that sound like this one, of those that were heard."""
+        return self._sound_alikes.get(word, [])
+
+    @functools.cached_property
+    def _sound_alikes(self) -> dict[str, list[str]]:
+        return sound_alikes([word for word, said in sorted(self._said.items()) if len(said) >= _KNOWN])
 
     def _answer(self, sequence: Sequence, line: str, speak: bool, chosen: bool = False) -> bool:
         """An answer; `chosen`: the model decides that it is one, and not a function call."""
@@ -468,7 +514,8 @@ class Sequences:
             else:
                 match kind:
                     case "typed" | "spliced":
-                        dialogue = draw_dialogue(rng, TRAIN)
+                        # Half of them of every skill as often: some have few questions, which are soon mistaken.
+                        dialogue = draw_dialogue(rng, TRAIN, rng.choice(SKILLS) if rng.random() < 0.5 else None)
                     case "drill" | "spliced drill":
                         dialogue = drill(rng)
                     case _:

@@ -32,6 +32,11 @@ def _ask_for(x: str, ways: Sequence[str] = _ASK) -> tuple[str, ...]:
     return tuple(t.replace("{x}", x) for t in ways)
 
 
+def _more(x: str, skill: str) -> tuple[str, ...]:
+    """Wordings for training alone."""
+    return (*_ask_for(x, ASK), *MORE[skill])
+
+
 _OPERATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "+": ("{a} plus {b}", (
         "How much is {x}?", "{x}?", "Add {a} and {b}.", "Please add {a} and {b}.", "What do you get if you add {a} and {b}?",
@@ -182,7 +187,7 @@ def _capitals(rng: random.Random, split: str) -> Turn:
         "Which is the capital of {c}?", "{c} has which capital?",
     )  # fmt: skip
     answer = f"The capital of {country} is {capital}."
-    more = (*_ask_for("the capital of {c}", ASK), *MORE["capitals"])
+    more = _more("the capital of {c}", "capitals")
     return Turn("capitals", _one_of(rng, split, templates, more, c=country), answer, normalise(capital), f"{capital}.")
 
 
@@ -234,7 +239,7 @@ def _elements(rng: random.Random, split: str) -> Turn:
     )  # fmt: skip
     letters = ", ".join(symbol.upper())
     answer = f"The symbol of {element} is {letters}."
-    question = _one_of(rng, split, templates, (*_ask_for("the symbol of {e}", ASK), *MORE["elements"]), e=element)
+    question = _one_of(rng, split, templates, _more("the symbol of {e}", "elements"), e=element)
     return Turn("elements", question, answer, rf"\b{normalise(letters)}$", f"{letters}.")
 
 
@@ -286,7 +291,7 @@ def _month_days(rng: random.Random, split: str) -> Turn:
     templates = (
         *_ask_for("the {o} month"), "Which month is the {o}?", "What is the {o} month of the year?", "Which is the {o} month of the year?", "Name the {o} month.",
     )  # fmt: skip
-    more = (*_ask_for("the {o} month", ASK), *MORE["months"])
+    more = _more("the {o} month", "months")
     question = _one_of(rng, split, templates, more, o=ordinal)
     return Turn("months", question, f"The {ordinal} month is {month}.", f"{month.lower()}$", f"{month}.")
 
@@ -326,7 +331,7 @@ def _opposites(rng: random.Random, split: str) -> Turn:
         "Give me the opposite of {w}.", "The opposite of {w}, please.", "What is the opposite word for {w}?", "Say the opposite of {w}.",
     )  # fmt: skip
     answer = f"The opposite of {word} is {opposite}."
-    more = (*_ask_for("the opposite of {w}", ASK), *MORE["opposites"])
+    more = _more("the opposite of {w}", "opposites")
     question = _one_of(rng, split, templates, more, w=word)
     return Turn("opposites", question, answer, rf"\b{normalise(opposite)}$", sentence(f"{opposite}."))
 
@@ -338,7 +343,7 @@ def _plurals(rng: random.Random, split: str) -> Turn:
         "The plural of {w}, please.", "Say the plural of {w}.",
     )  # fmt: skip
     answer = f"The plural of {word} is {plural}."
-    more = (*_ask_for("the plural of {w}", ASK), *MORE["plurals"])
+    more = _more("the plural of {w}", "plurals")
     question = _one_of(rng, split, templates, more, w=word)
     return Turn("plurals", question, answer, rf"\b{plural}$", sentence(f"{plural}."))
 
@@ -365,7 +370,7 @@ def _letters(rng: random.Random, split: str) -> Turn:
         "The {k} letter of {w}, please.", "Name the {k} letter of {w}.",
     )  # fmt: skip
     letter = word[0 if first else -1].upper()
-    more = (*_ask_for("the {k} letter of {w}", ASK), *MORE["letters"])
+    more = _more("the {k} letter of {w}", "letters")
     question = _one_of(rng, split, templates, more, k=which, w=word, v="begin" if first else "end")
     return Turn(
         "letters", question, f"The {which} letter of {word} is {letter}.", rf"\b{letter.lower()}$", f"{letter}."

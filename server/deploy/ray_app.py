@@ -22,7 +22,7 @@ from server.gateway import create_app
 
 _log = logging.getLogger("antiphon.deploy")
 _WATCH_S = 2.0
-# What a session may still need once the time for draining is over: a turn of two minutes, its answer and its playback.
+# What a session may still need once the time for draining is over: a turn of 50 s, its answer and its playback.
 _LAST_TURN_S = 240.0
 
 

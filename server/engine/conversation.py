@@ -46,10 +46,9 @@ class Conversation:
     def set_instructions(self, text: str) -> None:
         """Raises `SequenceTooLong`, and changes nothing, where they would leave too little room for a conversation."""
         system = self._system_tokens(text)
-        if len(system) > self._longest // 2:
-            raise SequenceTooLong(
-                f"expected instructions and tools of at most {self._longest // 2} tokens, got {len(system)}"
-            )
+        most = self._engine.config.instruction_tokens
+        if len(system) > most:
+            raise SequenceTooLong(f"expected instructions and tools of at most {most} tokens, got {len(system)}")
         before, self._system = self._system, system
         try:
             self.align()

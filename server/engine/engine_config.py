@@ -32,3 +32,8 @@ class EngineConfig:
     def conversation_tokens(self) -> int:
         """The most tokens that a conversation may have before it is answered, so that the answer finds room."""
         return self.length - 2 * self.prefill_tokens - min(_ANSWER_ROOM, self.length // 4)
+
+    @property
+    def instruction_tokens(self) -> int:
+        """The most tokens that instructions and tools may have: a conversation needs room beside them."""
+        return self.conversation_tokens // 2

@@ -1,0 +1,39 @@
+"""How long the instructions and tools of a session may be: counted before a client is told that they hold.
+
+The engine would refuse longer ones too, but only after `session.updated`.
+"""
+
+import functools
+from pathlib import Path
+
+from model.text_tokenizer import TextTokenizer
+from server.engine.engine_config import EngineConfig
+from server.errors import ClientError
+from server.session_config import Tools, read_by_model
+
+_LONGEST_PIECE = 64  # characters; a text of more than so many for each token need not be encoded to be too long
+_CONTROLS = 2  # around it
+
+
+class InstructionsLimit:
+    """Counts with the pieces of one model, for the engine's context."""
+
+    def __init__(self, model_dir: Path, engine: EngineConfig) -> None:
+        self._model_dir, self.tokens = model_dir, engine.instruction_tokens
+
+    @functools.cached_property
+    def _text(self) -> TextTokenizer:
+        return TextTokenizer.load(self._model_dir / "tokenizer.json")
+
+    def check(self, instructions: str, tools: Tools) -> None:
+        """Raises `ClientError` for more than the model would read."""
+        text = read_by_model(instructions, tools)
+        count = len(text) // _LONGEST_PIECE
+        if count <= self.tokens:
+            count = len(self._text.encode(text)) + _CONTROLS
+        if count > self.tokens:
+            raise ClientError(
+                f"expected instructions and tools of at most {self.tokens} tokens, got {count}",
+                "context_length_exceeded",
+                "session.instructions",
+            )
