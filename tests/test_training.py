@@ -17,7 +17,7 @@ from model.evaluation import turn_taking
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
 from model.training import corpus, sequences
-from model.training.__main__ import MIX
+from model.training.__main__ import MIX, QUESTIONS_MIX
 from model.training.corpus import Recording
 from model.training.run import Run, apart, in_parallel, mean_of, rank
 from model.training.tokenizer import DELAY
@@ -135,12 +135,21 @@ def test_a_line_that_nobody_said_is_put_together_from_words_that_somebody_did(dr
 def test_every_kind_of_the_mix_can_be_drawn(drawn: sequences.Sequences) -> None:
     """Lines of two words with their sound; what no dialogue can be spliced from is typed."""
     dialogue = Dialogue((Turn("sums", "One two.", "Two.", "two"),))
-    for kind in MIX:
+    for kind in MIX | QUESTIONS_MIX:
         drawn.dialogues, drawn.free, drawn.aloud = [dialogue], ["One two."], ["Two."]
         sequence = drawn.draw(random.Random(0), {kind: 1.0})
         assert len(sequence.tokens) == len(sequence.targets) == len(sequence.hints) > 4
         heard = any(drawn.layout.is_heard(token) for token in sequence.tokens)
-        assert heard or kind in ("typed", "drill", "spliced", "spliced drill", "aloud")
+        assert heard or kind in ("typed", "drill", "spoken drill", "spliced", "spliced drill", "aloud")
+
+
+def test_an_exercise_is_typed_and_its_answer_spoken(drawn: sequences.Sequences) -> None:
+    layout, turn = drawn.layout, Turn("sums", "One two.", "Two.", "two")
+    for kind, heard, spoken in (("spoken drill", False, True), ("drill", False, False), ("dialogue", True, True)):
+        sequence = sequences.Sequence()
+        assert drawn._turn(sequence, turn, random.Random(0), kind, tools=False)
+        assert any(map(layout.is_heard, sequence.tokens)) == heard
+        assert any(map(layout.is_spoken, sequence.tokens)) == spoken
 
 
 def test_a_pause_between_spliced_words_is_no_end(drawn: sequences.Sequences) -> None:

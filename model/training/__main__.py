@@ -72,27 +72,29 @@ MIX = {
     "dialogue": 0.16,
     "written": 0.08,
     "typed": 0.07,
-    "drill": 0.07,
+    "drill": 0.05,
+    "spoken drill": 0.04,
     "spliced": 0.14,
     "spliced drill": 0.08,
     "spliced free": 0.08,
     "salad": 0.04,
     "transcribe": 0.12,
-    "aloud": 0.16,
+    "aloud": 0.14,
 }
 # It then hears any English where it was asked a question ("walk" for "what"), and is taught what people ask for.
 QUESTIONS_WAYS = 2  # runs of it, whose weights are averaged with those that they began with
 QUESTIONS_MIX = {
-    "dialogue": 0.13,
-    "written": 0.03,
-    "typed": 0.04,
-    "drill": 0.14,
-    "spliced": 0.29,
-    "spliced drill": 0.18,
-    "spliced free": 0.03,
-    "salad": 0.03,
-    "transcribe": 0.04,
-    "aloud": 0.09,
+    "dialogue": 0.08,
+    "written": 0.12,
+    "typed": 0.02,
+    "drill": 0.07,
+    "spoken drill": 0.16,
+    "spliced": 0.28,
+    "spliced drill": 0.11,
+    "spliced free": 0.02,
+    "salad": 0.02,
+    "transcribe": 0.05,
+    "aloud": 0.07,
 }
 
 

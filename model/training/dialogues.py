@@ -174,9 +174,9 @@ _DRILLED = {
 }  # fmt: skip
 
 
-def drill(rng: random.Random) -> Dialogue:
-    """One to four exercises in arithmetic for training: rules of which every case needs many examples."""
-    skills = rng.choices(list(_DRILLED), list(_DRILLED.values()), k=rng.randint(1, 4))
+def drill(rng: random.Random, most: int = 4) -> Dialogue:
+    """One to so many exercises in arithmetic for training: rules of which every case needs many examples."""
+    skills = rng.choices(list(_DRILLED), list(_DRILLED.values()), k=rng.randint(1, most))
     return Dialogue(tuple(SINGLE[skill][0](rng, TRAIN) for skill in skills))
 
 

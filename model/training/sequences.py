@@ -475,12 +475,12 @@ class Sequences:
         sequence.given(self._c("<result>"), *self.text.encode(turn.result), self._c("<end>"))
 
     def _turn(self, sequence: Sequence, turn: Turn, rng: random.Random, kind: str, tools: bool) -> bool:
-        speak = kind == "dialogue"
-        new = kind in ("typed", "drill", "spliced", "spliced drill")
+        speak, typed = kind in ("dialogue", "spoken drill"), kind in ("typed", "drill", "spoken drill")
+        new = typed or kind in ("spliced", "spliced drill")
         question = varied(turn.question, rng) if new or turn.question not in self.heard else turn.question
         if not new and question in self.heard:
             self._hear(sequence, question, self._recorded(question, rng), rng)
-        elif kind not in ("typed", "drill") and self._can_splice(question):
+        elif not typed and self._can_splice(question):
             self._hear(sequence, question, self._spliced(question, rng), rng)
         else:
             sequence.given(self._c("<user>"), self._c("<text>"), *self.text.encode(question), self._c("<end>"))
@@ -492,7 +492,7 @@ class Sequences:
         """One sequence; `mix` weighs the kinds.
 
         `dialogue`: heard (put together from heard words where nobody recorded it) and spoken; `written`: so, too, but
-        answered in text; `typed` and `drill` (arithmetic): text only;
+        answered in text; `typed` and `drill` (arithmetic): text only; `spoken drill`: typed, and the answer is spoken;
         `spliced`, `spliced drill`, `spliced free` and `salad`: those, any English, and no sense at all, put together
         from heard words; `transcribe` and `aloud`: any English heard, or read aloud.
         """
@@ -518,6 +518,8 @@ class Sequences:
                         dialogue = draw_dialogue(rng, TRAIN, rng.choice(SKILLS) if rng.random() < 0.5 else None)
                     case "drill" | "spliced drill":
                         dialogue = drill(rng)
+                    case "spoken drill":
+                        dialogue = drill(rng, most=2)
                     case _:
                         dialogue = rng.choice(self.dialogues)
                 if dialogue.instructions:
