@@ -155,7 +155,7 @@ ROUTES = {
     "POST /v1/audio/transcriptions": "a sound file written down; `stream` for server-sent events",
     "POST /v1/audio/speech": "a text read aloud: mp3, opus, flac, wav or pcm; `stream_format` sse",
     "POST /v1/chat/completions": "text, sound and function calls in and out; `stream` for server-sent events",
-    "GET /health": "whether the engine lives",
+    "GET /health": "whether the engine lives; no key is asked for here, nor by the next three",
     "GET /ready": "whether new sessions are welcome",
     "GET /metrics": "counters and histograms, for Prometheus",
     "GET /": "a page that talks to the model: microphone, or typed text; with keys, `/#key=KEY`",
