@@ -42,8 +42,7 @@ class Driver:
 
     def __init__(self, check_length: Callable[[str, Any], None] = lambda *_: None) -> None:
         self.now_s = 100.0
-        clock = lambda: self.now_s  # noqa: E731
-        self.session = Session("sess_1", "antiphon-nano", clock=clock, check_length=check_length)
+        self.session = Session("sess_1", "antiphon-nano", clock=lambda: self.now_s, check_length=check_length)
         self.events: list[dict[str, Any]] = []
         self.commands: list[Command] = []
         self._note(self.session.opened())

@@ -296,6 +296,7 @@ def test_words_that_sound_alike_take_the_place_of_words(
         "tool": ["two"],
     }
     drawn._said |= dict.fromkeys(sounds, drawn._said["one"] * 3)
+    drawn.find_sound_alikes()
     monkeypatch.setattr(sequences, "_MISTAKEN", 1.0)
     layout, found = drawn.layout, set()
     for seed in range(200):

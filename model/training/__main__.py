@@ -7,8 +7,8 @@ speaker      the detokenizer and its encoder; then the spoken recordings -> code
 text         the Transformer without heard audio
 sequences    the heard recordings -> codes
 transformer  the Transformer on everything at once
-questions    and then on questions above all
-export       the model directory
+questions    and then on questions above all, on two ways from there
+export       the mean of these and of where they began, in a model directory
 evaluation   held-out questions, and Whisper listening to the answers
 """
 
@@ -82,7 +82,6 @@ MIX = {
     "aloud": 0.14,
 }
 # It then hears any English where it was asked a question ("walk" for "what"), and is taught what people ask for.
-QUESTIONS_WAYS = 2  # runs of it, whose weights are averaged with those that they began with
 QUESTIONS_MIX = {
     "dialogue": 0.08,
     "written": 0.12,
@@ -96,6 +95,7 @@ QUESTIONS_MIX = {
     "transcribe": 0.05,
     "aloud": 0.07,
 }
+QUESTIONS_WAYS = 2  # runs of it, each in a process of its own, whose weights are averaged with those they began with
 
 
 class Pipeline:
@@ -257,7 +257,9 @@ class Pipeline:
         return corpus.kept_dialogues(self.data, self.recipe.dialogues)
 
     def _drawn(self) -> Sequences:
-        return Sequences(self.layout, self._text(), self.data, self._dialogues())
+        drawn = Sequences(self.layout, self._text(), self.data, self._dialogues())
+        drawn.find_sound_alikes()  # once, not in every process
+        return drawn
 
     def _learner(self) -> Learner:
         return Learner(self._config(), self.layout, self._recogniser().meanings())

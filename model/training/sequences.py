@@ -91,8 +91,9 @@ _HEARD_SECONDS, _GPU_HEARD_SECONDS = 64.0, 500.0
 # Up to this share of the words of a transcript is written down wrongly, as if misheard: the rest of the line and the
 # answer are learnt from what was said all the same (Bengio et al. 2015, arXiv 1506.03099).
 _MISTAKEN = 0.3
-_NEAREST, _ALIKE, _COMPARED = 8, 0.5, 500
+_NEAREST, _ALIKE = 8, 0.5  # words that one may be taken for, and the share of their sounds that may be other ones
 _KNOWN = 3  # a word that was recorded less often is taken for no other
+_COMPARED = 500  # words whose distances to all others are in memory at once
 _LEVELS, _DIGITS = AudioTokenizerConfig().levels[0], len(AudioTokenizerConfig().levels)
 
 
@@ -163,9 +164,9 @@ def heard_rows(recordings: Recordings, tokenizer: AudioTokenizer, copy: int, see
     def codes_of(kind: tuple[int, int, bool], numbers: torch.Tensor) -> torch.Tensor:
         rows, width, clean = kind
         wave, _ = recordings.read(numbers.view(rows, -1), width)
-        mel = tokenizer.log_mel(
-            wave if clean else augment.noise(wave, always=copy % 3 == 2), tokenizer.log_mel.initial_state(rows)
-        )[0]
+        if not clean:
+            wave = augment.noise(wave, always=copy % 3 == 2)
+        mel = tokenizer.log_mel(wave, tokenizer.log_mel.initial_state(rows))[0]
         if not clean:  # another throat, so that the Transformer knows what codes of strangers are like
             mel = augment.spectrum(mel)
         latents, _ = tokenizer.quantise(mel, tokenizer.encoder.initial_state(rows))
@@ -275,12 +276,12 @@ def misheard(codes: Codes, rng: random.Random) -> Codes:
 
 
 def sound_alikes(words: list[str]) -> dict[str, list[str]]:
-    """For each word up to eight others that sound most like it: at most half of their sounds are other ones."""
+    """For each word the few others that sound most like it, by the edit distance of their sounds."""
     sounds = ["".join(map(chr, sounds_of(word))) for word in words]
     found = {}
     for first in range(0, len(words), _COMPARED):
-        apart = process.cdist(sounds[first : first + _COMPARED], sounds, scorer=Levenshtein.normalized_distance)
-        for word, row in zip(words[first:], apart, strict=False):
+        distances = process.cdist(sounds[first : first + _COMPARED], sounds, scorer=Levenshtein.normalized_distance)
+        for word, row in zip(words[first:], distances, strict=False):
             nearest = np.argsort(row, kind="stable")[: _NEAREST + 1]
             found[word] = [words[i] for i in nearest if row[i] <= _ALIKE and words[i] != word][:_NEAREST]
     return found
@@ -331,6 +332,7 @@ class Sequences:
         self._unheard: list[str] = []
         self._pieces: dict[str, list[int]] = {}
         """Words that have been asked for, as text."""
+        self._sound_alikes: dict[str, list[str]] = {}
         if data is None:
             return
         heard = torch.load(data / "heard_codes.pt", weights_only=True) if hears else ()
@@ -360,6 +362,10 @@ class Sequences:
             self.spoken[line] = codes.tolist(), sounds.tolist()
             if kind == "free":
                 self.aloud.append(line)
+
+    def find_sound_alikes(self) -> None:
+        """From then on words of transcripts are written down as others that were heard, too, at times."""
+        self._sound_alikes = sound_alikes([word for word, said in sorted(self._said.items()) if len(said) >= _KNOWN])
 
     def _c(self, name: str) -> int:
         return self.layout.control(name)
@@ -424,7 +430,7 @@ class Sequences:
         sequence.given(self._c("<end>"), self._c("<transcript>"))
         share = max(0.0, rng.uniform(-_MISTAKEN, _MISTAKEN))
         for word in line.split():
-            alike = self._alike(spelt(word)) if rng.random() < share else ()
+            alike = self._sound_alikes.get(spelt(word)) if rng.random() < share else None
             if alike:
                 sequence.given(*self.text.encode(_worded(rng.choice(alike), word)))
             else:
@@ -435,14 +441,6 @@ class Sequences:
         if word not in self._pieces:
             self._pieces[word] = self.text.encode(word)
         return self._pieces[word]
-
-    def _alike(self, word: str) -> list[str]:
-        """Words that sound like this one, of those that were heard."""
-        return self._sound_alikes.get(word, [])
-
-    @functools.cached_property
-    def _sound_alikes(self) -> dict[str, list[str]]:
-        return sound_alikes([word for word, said in sorted(self._said.items()) if len(said) >= _KNOWN])
 
     def _answer(self, sequence: Sequence, line: str, speak: bool, chosen: bool = False) -> bool:
         """An answer; `chosen`: the model decides that it is one, and not a function call."""
