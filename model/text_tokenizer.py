@@ -1,5 +1,6 @@
 """Text -> text pieces and back: byte-level BPE, so that any text encodes. Knows nothing about audio."""
 
+import functools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,6 +53,11 @@ class TextTokenizer:
         first = self._tokenizer.token_to_id(CONTROLS[0])
         assert first is not None  # the constructor has seen it
         return int(first)
+
+    @functools.cached_property
+    def longest(self) -> int:
+        """No piece stands for more characters than this."""
+        return max(map(len, self._tokenizer.get_vocab()))
 
     def encode(self, text: str) -> list[int]:
         """Piece ids; control tokens written out in the text are only text. Half a character is `?`."""

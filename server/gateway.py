@@ -47,6 +47,7 @@ from server.keys import Keys, key_of
 from server.metrics import CONTENT_TYPE, Metrics, Playback
 from server.recording import Recording
 from server.session import Output, Session
+from server.session_config import as_client_error
 from server.turn_detection import WINDOW_SAMPLES, VoiceActivity, VoiceActivityNetwork
 from server.window_batch import WindowBatch
 
@@ -224,11 +225,10 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
         return JSONResponse({"error": wire_error(error)}, status, later)
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        told = ClientError(f"{where}: {first['msg']}" if where else first["msg"], "invalid_value", where or None)
-        return JSONResponse({"error": wire_error(told)}, HTTPStatus.BAD_REQUEST)
+        _, *location = first["loc"]  # behind the part of the request that it is in
+        return await refused(request, as_client_error(first, error.body, tuple(location)))
 
     @app.get("/health")
     async def health(response: Response) -> dict[str, str]:

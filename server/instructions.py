@@ -8,10 +8,9 @@ from pathlib import Path
 
 from model.text_tokenizer import TextTokenizer
 from server.engine.engine_config import EngineConfig
-from server.errors import ClientError
+from server.errors import ClientError, SequenceTooLong
 from server.session_config import Tools, read_by_model
 
-_LONGEST_PIECE = 64  # characters; a text of more than so many for each token need not be encoded to be too long
 _CONTROLS = 2  # around it
 
 
@@ -28,12 +27,12 @@ class InstructionsLimit:
     def check(self, instructions: str, tools: Tools) -> None:
         """Raises `ClientError` for more than the model would read."""
         text = read_by_model(instructions, tools)
-        count = len(text) // _LONGEST_PIECE
+        count = len(text) // self._text.longest  # at least: what is much too long need not be encoded to know it
         if count <= self.tokens:
             count = len(self._text.encode(text)) + _CONTROLS
         if count > self.tokens:
             raise ClientError(
                 f"expected instructions and tools of at most {self.tokens} tokens, got {count}",
-                "context_length_exceeded",
+                SequenceTooLong.code,
                 "session.instructions",
             )

@@ -155,7 +155,7 @@ ROUTES = {
     "POST /v1/audio/transcriptions": "a sound file written down; `stream` for server-sent events",
     "POST /v1/audio/speech": "a text read aloud: mp3, opus, flac, wav or pcm; `stream_format` sse",
     "POST /v1/chat/completions": "text, sound and function calls in and out; `stream` for server-sent events",
-    "GET /health": "whether the engine lives; no key is asked for here, nor by the next three",
+    "GET /health": "whether the engine lives",
     "GET /ready": "whether new sessions are welcome",
     "GET /metrics": "counters and histograms, for Prometheus",
     "GET /": "a page that talks to the model: microphone, or typed text; with keys, `/#key=KEY`",
@@ -228,7 +228,8 @@ def document() -> str:
         _table(("stage", "what has happened"), [(f"`{k}`", v) for k, v in TIMINGS.items()]),
         "## HTTP",
         "Beside the socket, in the shapes of OpenAI's API. WebRTC and SIP (`/v1/realtime/calls`) and the "
-        "sessions of the beta are refused with `unsupported_transport`; the beta's flat session fields are unknown.",
+        "sessions of the beta are refused with `unsupported_transport`; the beta's flat session fields are unknown. "
+        "Only `/health`, `/ready`, `/metrics` and `/` ask for no key.",
         _table(("route", ""), [(f"`{k}`", v) for k, v in ROUTES.items()]),
     ]
     for title, found in (("session", session), ("response.create", response)):

@@ -3,6 +3,7 @@
 No I/O. A rejected update changes nothing.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -260,6 +261,19 @@ def _fields(value: Any, location: tuple[int | str, ...], missing: bool) -> list[
     return found
 
 
+def as_client_error(
+    found: Mapping[str, Any], value: Any, location: tuple[int | str, ...], where: str = ""
+) -> ClientError:
+    """What pydantic found at a location in `value`: names the field below `where`, what was expected and what came."""
+    param = ".".join([*([where] if where else []), *_fields(value, location, found["type"] == "missing")])
+    code = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}.get(
+        found["type"], "invalid_value"
+    )
+    shown = repr(found["input"])
+    came = "" if code == "missing_required_parameter" else f", got {shown if len(shown) < 80 else shown[:77] + '…'}"
+    return ClientError(f"{param}: {found['msg']}{came}" if param else f"{found['msg']}{came}", code, param or None)
+
+
 def parse(kind: type[Any], value: Any, where: str) -> Any:
     """`value` as a `kind`. Raises `ClientError` that names the field below `where`, what was expected and what came."""
     try:
@@ -268,10 +282,4 @@ def parse(kind: type[Any], value: Any, where: str) -> Any:
         return _adapters[kind].validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        param = ".".join([*([where] if where else []), *_fields(value, first["loc"], first["type"] == "missing")])
-        code = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}.get(
-            first["type"], "invalid_value"
-        )
-        shown = repr(first["input"])
-        came = "" if code == "missing_required_parameter" else f", got {shown if len(shown) < 80 else shown[:77] + '…'}"
-        raise ClientError(f"{param}: {first['msg']}{came}", code, param) from error
+        raise as_client_error(first, value, first["loc"], where) from error
