@@ -126,14 +126,16 @@ def test_the_compose_file_is_what_compose_takes() -> None:
 
 
 def test_settings_are_passed_through_and_checked(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--sessions", "6", "--gpus", "1", "--engine", "length=1024", "--server", "port=1", "--dry-run"]) == 0
+    given = ["--sessions=6", "--gpus=1", "--engine=kind=vllm", "--engine=length=1024", "--server=port=1"]
+    assert main([*given, "--dry-run"]) == 0
     config = RayConfig.model_validate(json.loads(capsys.readouterr().out))
     server = config.server_config()
     assert (server.engine.slots, server.engine.length, server.port, config.gpus) == (6, 1024, 1, 1.0)
     assert server.engine.sessions == 6  # what scaling counts with, not what a replica measures for itself
-    for wrong in (["--engine", "slotz=1"], ["--sessions", "0"], ["--min-replicas", "x"], ["--host", "0.0.0.0"]):
+    for wrong in ("--engine=slotz=1", "--sessions=0", "--min-replicas=x", "--host=0.0.0.0", "--gpus=1"):
         with pytest.raises(SystemExit):
-            main([*wrong, "--dry-run"])
+            main([wrong, "--dry-run"])
+    assert "expected engine kind=vllm with them, got torch" in capsys.readouterr().err
 
 
 def _context(requests: float, replicas: int, late: dict[str, float]) -> Any:

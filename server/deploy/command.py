@@ -12,7 +12,7 @@ _EXAMPLES = """examples:
   antiphon deploy --max-replicas 2 --cpus 1        two replicas at most, on this machine, until Ctrl-C
   antiphon deploy --min-replicas 0                 none while nobody talks
   RAY_ADDRESS=auto antiphon deploy                 on this machine's Ray cluster; returns once it serves
-  antiphon deploy --gpus 1 --engine kind=vllm      on GPUs, which our own engine does not use
+  antiphon deploy --gpus 1 --engine kind=vllm      on GPUs: vLLM alone computes there
   antiphon deploy --engine slots=64 --dry-run      only print the settings, for a Serve config file (ray.yaml)
 
 On a cluster every machine needs Antiphon installed and the model directory in the same place. How many sessions a

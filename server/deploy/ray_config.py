@@ -6,7 +6,7 @@ Imports no Ray, so that `antiphon deploy --help` needs none.
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from server.config import ServerConfig
 from server.engine.engine_config import EngineConfig
@@ -50,6 +50,13 @@ class RayConfig(BaseModel):
     api_keys: tuple[str, ...] = Field((), description="keys that clients must show")
     server: dict[str, Any] = Field({}, description="further fields of `ServerConfig`, as they are")
     engine: dict[str, Any] = Field({}, description="further fields of `EngineConfig`, as they are")
+
+    @model_validator(mode="after")
+    def _gpus_are_used(self) -> "RayConfig":
+        kind = self.engine.get("kind", EngineConfig().kind)
+        if self.gpus and kind != "vllm":
+            raise ValueError(f"gpus: expected engine kind=vllm with them, got {kind}, which computes on CPUs only")
+        return self
 
     def server_config(self) -> ServerConfig:
         """The settings of each replica's server. Raises `TypeError` where `server` or `engine` has a field too many."""
