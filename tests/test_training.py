@@ -1,5 +1,6 @@
 """Parts of the training that decide what the model learns; the training itself is measured by `antiphon eval`."""
 
+import collections
 import multiprocessing.dummy
 import pickle
 import random
@@ -98,6 +99,21 @@ def test_definitions_are_of_common_words_and_none_is_measured_with(
     assert sorted(found) == ["A red small cat.", "A small red cat.", "Red a small cat.", "Small a red cat."]
 
 
+def test_every_word_is_heard_often_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size, words in ((10, "what of moment isn't"), (20, "what élan kettle")):
+        (tmp_path / f"english-words.{size}").write_text("\n".join(words.split()), encoding="latin-1")
+    monkeypatch.setattr(corpus, "_SCOWL", tmp_path)
+    questions = ["What is the capital of Peru?", "Is it what?"]
+    lists = corpus.word_lists(questions)
+    assert all(row[0].isupper() and row.endswith(".") and len(row.split()) <= 6 for row in lists)
+    words = " ".join(lists).replace(".", "").split()
+    heard = collections.Counter(corpus.spelt(word) for text in [*questions, *lists] for word in text.split())
+    asked = {"what", "is", "the", "capital", "of", "peru", "it"}
+    assert heard == dict.fromkeys(asked, corpus._ASKED) | {"moment": 8, "élan": 3, "kettle": 3}
+    assert "peru" not in words  # names keep their capital, and what begins a sentence does not
+    assert "what" in words
+
+
 @pytest.fixture
 def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sequences.Sequences:
     """One heard recording and one spoken answer."""
@@ -117,13 +133,14 @@ def _codes(sequence: sequences.Sequence, layout: TokenLayout) -> list[int]:
     return [token - layout.heard_start for token in sequence.tokens if layout.is_heard(token)]
 
 
-def test_a_line_that_nobody_said_is_put_together_from_words_that_somebody_did(drawn: sequences.Sequences) -> None:
+def test_a_line_that_nobody_said_is_put_together_from_words_that_somebody_did(
+    drawn: sequences.Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequences, "_HESITANT_SHARE", 0.0)
     rng, sequence = random.Random(0), sequences.Sequence()
-    drawn._hear(sequence, "Two one.", drawn._spliced("Two one.", rng, 0.0), rng)
+    drawn._hear(sequence, "Two one.", drawn._spliced("Two one.", rng), rng)
     heard = _codes(sequence, drawn.layout)
     assert heard == [1, 1, 20, 21, 10, 11, 12, 2, 3, 3, 3, 3, 3, 3, 3, 3]
-    over = sequence.targets[1 : len(heard) + 1].index(sequences.IS_OVER)
-    assert over == 8 + sequences._OVER_AFTER_TOKENS
     pieces = [t for t in sequence.hints if t >= 0]
     assert drawn.text.decode(pieces).split() == ["Two", "one."]
     assert sequence.hints[4] == pieces[0]  # where "two" has been heard
@@ -152,16 +169,34 @@ def test_an_exercise_is_typed_and_its_answer_spoken(drawn: sequences.Sequences) 
         assert any(map(layout.is_spoken, sequence.tokens)) == spoken
 
 
-def test_a_pause_between_spliced_words_is_no_end(drawn: sequences.Sequences) -> None:
-    rng, sequence = random.Random(0), sequences.Sequence()
-    said = drawn._spliced("Two one.", rng, 1.0)
-    drawn._hear(sequence, "Two one.", said, rng)
-    heard = _codes(sequence, drawn.layout)
-    pause = heard.index(10) - heard.index(21) - 1
+def test_what_was_recorded_teaches_when_a_turn_is_over_and_what_was_spliced_does_not(
+    drawn: sequences.Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, recorded, spliced = random.Random(0), sequences.Sequence(), sequences.Sequence()
+    drawn._hear(recorded, "One two.", drawn._recorded("One two.", rng), rng)
+    over = 8 + sequences._OVER_AFTER_TOKENS
+    heard = recorded.targets[1 : len(_codes(recorded, drawn.layout)) + 1]
+    assert heard == [sequences.GOES_ON] * over + [sequences.IS_OVER] * (len(heard) - over)
+    monkeypatch.setattr(sequences, "_HESITANT_SHARE", 1.0)
+    said = drawn._spliced("Two one.", rng)
+    drawn._hear(spliced, "Two one.", said, rng)
+    codes = _codes(spliced, drawn.layout)
+    pause = codes.index(10) - codes.index(21) - 1
     assert 8 <= pause <= 25
     assert said[2] == [3, 6 + pause]  # the words are heard before and behind it
-    goes_on = sequence.targets[1 : len(heard) + 1]
-    assert goes_on.index(sequences.IS_OVER) == 8 + pause + sequences._OVER_AFTER_TOKENS
+    assert not {sequences.GOES_ON, sequences.IS_OVER} & set(spliced.targets)
+
+
+def test_a_list_of_words_is_heard_without_an_end(drawn: sequences.Sequences) -> None:
+    codes = np.array([1, 1, 10, 11, 12, 20, 21, 2, 3, 3], np.int16)
+    drawn.fill([("Two one two.", "words", codes, 8, [1, 4, 6, 7])], [])
+    assert drawn.lists == ["Two one two."]
+    assert "Two one two." not in drawn.free
+    found = [drawn.draw(random.Random(seed), {"salad": 1.0}) for seed in range(20)]
+    recorded = [sequence for sequence in found if _codes(sequence, drawn.layout) == codes.tolist()]
+    assert 0 < len(recorded) < 20
+    assert not {sequences.GOES_ON, sequences.IS_OVER} & set(recorded[0].targets)
+    assert sequences.TEXT in recorded[0].targets
 
 
 def test_a_salad_is_made_of_words_that_somebody_said(drawn: sequences.Sequences) -> None:

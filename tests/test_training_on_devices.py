@@ -141,6 +141,16 @@ def test_noise_and_other_throats_keep_shape_and_are_different_for_each_row() -> 
     assert augment.spectrum(mel).shape == mel.shape
 
 
+@pytest.mark.parametrize(("far", "least", "most"), [(False, 0.87, 1.15), (True, 0.74, 1.33)])
+def test_a_far_throat_is_stretched_more_than_others(far: bool, least: float, most: float) -> None:
+    torch.manual_seed(0)
+    ramp = torch.arange(80.0).view(1, 80, 1).expand(64, 80, 50).contiguous()  # a band's value is where it was before
+    bands = slice(10, 55)
+    stretch = (augment.spectrum(ramp, far) / ramp)[:, bands].flatten(1).median(1).values
+    assert least - 0.03 < float(stretch.min()) < float(stretch.max()) < most + 0.03
+    assert bool(((stretch - 1).abs() > 0.1).all()) == far
+
+
 @pytest.fixture
 def small_learner() -> Learner:
     torch.manual_seed(0)

@@ -52,11 +52,19 @@ def noise(pcm: Tensor, always: bool = False) -> Tensor:
     return torch.where(torch.rand(rows, 1) < 0.05, (pcm * 4).clamp(-0.5, 0.5) / 2, pcm)
 
 
-def spectrum(mel: Tensor) -> Tensor:
-    """Log-mel [B, 80, T] as another throat and another line would have made it."""
+def spectrum(mel: Tensor, far: bool = False) -> Tensor:
+    """Log-mel [B, 80, T] as another throat and another line would have made it.
+
+    `far`: throats that the tokenizer reads as badly as those of strangers.
+    """
     batch, bands, frames = mel.shape
-    # Vocal-tract length perturbation (Jaitly & Hinton 2013): stretch the frequency axis by up to 15 %.
-    warp = torch.empty(batch, 1).uniform_(0.87, 1.15)
+    # Vocal-tract length perturbation (Jaitly & Hinton 2013): stretch the frequency axis by up to 15 %; far ones by 15
+    # to 33 %, where 22 to 35 % of the phones are read wrongly and not 14 (strangers: 28 to 38 %).
+    if far:
+        longer = torch.rand(batch, 1) < 0.5
+        warp = torch.where(longer, _uniform(batch, 0.74, 0.87), _uniform(batch, 1.15, 1.33))
+    else:
+        warp = _uniform(batch, 0.87, 1.15)
     position = (torch.arange(bands).unsqueeze(0) * warp).clamp(0, bands - 1)  # [B, 80]
     low = position.floor().long()
     high = (low + 1).clamp(max=bands - 1)

@@ -26,7 +26,11 @@ from model.training.turns import HELDOUT, TRAIN, Dialogue
 
 HEARD_HZ, SPOKEN_HZ = 16_000, 24_000
 _SHARD_RECORDINGS = 250
-_WORDNET = Path("/usr/share/wordnet")
+_WORDNET, _SCOWL = Path("/usr/share/wordnet"), Path("/usr/share/dict/scowl")
+# How often each word is heard at least: those of questions, the 4,000 commonest ones of English, 8,000 more.
+_ASKED, _COMMONEST, _COMMON = 60, 8, 3
+_LIST_WORDS = 6
+PUNCTUATION = ".,?!;:\"'"
 
 
 class OtherAmounts(ValueError):
@@ -39,7 +43,7 @@ class Recording:
 
     text: str
     voice: str
-    kind: str  # question | answer | free
+    kind: str  # question | answer | free | words
     start: int
     samples: int
     rate_hz: int
@@ -118,6 +122,38 @@ def definitions() -> list[str]:
     return ordered
 
 
+def spelt(word: str) -> str:
+    """A word without its capitals and punctuation."""
+    return word.lower().strip(PUNCTUATION)
+
+
+def common_words(size: int) -> list[str]:
+    """English words of one of the sizes of SCOWL, the Spell-Checker Oriented Word Lists: 10 has the commonest ones."""
+    words = (_SCOWL / f"english-words.{size}").read_text(encoding="latin-1").split()
+    return [word for word in words if word.isalpha()]
+
+
+def word_lists(texts: list[str]) -> list[str]:
+    """Words in a row, without any sense, so that beside `texts` each word is heard often enough.
+
+    Sentences have the words that they have: of the names and countries that are asked for many were said once or twice,
+    and common words not at all.
+    """
+    said, asked = collections.Counter[str](), dict[str, str]()
+    for text in texts:
+        for word in text.split():
+            said[spelt(word)] += 1
+            plain = word.strip(PUNCTUATION)
+            asked[spelt(word)] = min(plain, asked.get(spelt(word), plain), key=str.istitle)  # as within a sentence
+    wanted = dict.fromkeys(common_words(20), _COMMON) | dict.fromkeys(common_words(10), _COMMONEST)
+    wanted |= dict.fromkeys(asked, _ASKED)
+    wanted.pop("", None)
+    missing = [asked.get(word, word) for word, times in sorted(wanted.items()) for _ in range(times - said[word])]
+    random.Random(4).shuffle(missing)
+    rows = (" ".join(missing[first : first + _LIST_WORDS]) for first in range(0, len(missing), _LIST_WORDS))
+    return [row[0].upper() + row[1:] + "." for row in rows]
+
+
 def training_dialogues(count: int, seed: int = 1) -> list[Dialogue]:
     """Dialogues of the training split, the same ones for the same seed."""
     rng = random.Random(seed)
@@ -146,12 +182,13 @@ def _tempo(rng: random.Random) -> float:
 
 
 def heard_lines(dialogues: list[Dialogue], free_count: int) -> list[Line]:
-    """Questions and free sentences, each in a voice drawn by weight."""
+    """Questions, free sentences and lists of words, each in a voice drawn by weight."""
     rng = random.Random(2)
     speakers = voices.of_split(TRAIN)
     weights = [v.weight for v in speakers]
     texts = [(t.question, "question") for d in dialogues for t in d.turns]
     texts += [(s, "free") for s in free_sentences()[:free_count]]
+    texts += [(w, "words") for w in word_lists([t.question for d in dialogues for t in d.turns])]
     rng.shuffle(texts)
     return [Line(text, rng.choices(speakers, weights)[0].name, kind, _tempo(rng), HEARD_HZ) for text, kind in texts]
 

@@ -27,7 +27,7 @@ from model.layout import TokenLayout, interleave
 from model.text_tokenizer import TextTokenizer
 from model.training import augment, corpus, phones
 from model.training.align import sounds_in, sounds_of
-from model.training.corpus import HEARD_HZ, Recording
+from model.training.corpus import HEARD_HZ, PUNCTUATION, Recording, spelt
 from model.training.dialogues import SKILLS, drill, varied
 from model.training.dialogues import draw as draw_dialogue
 from model.training.recordings import FRAME_SAMPLES, Recordings, Row, width_for
@@ -85,7 +85,7 @@ Codes = NDArray[np.int64]
 HeardRow = tuple[str, str, np.ndarray, int, list[int]]
 # Text, kind, codes, the sound of each code.
 SpokenRow = tuple[str, str, np.ndarray, np.ndarray]
-_CLEAN_SHARE, _HESITANT_SHARE = 0.35, 0.3
+_CLEAN_SHARE, _HESITANT_SHARE = 0.35, 0.5
 _SPOKEN_BATCH = 25
 _HEARD_SECONDS, _GPU_HEARD_SECONDS = 64.0, 500.0
 # Up to this share of the words of a transcript is written down wrongly, as if misheard: the rest of the line and the
@@ -134,7 +134,7 @@ def in_codes(borders: list[int], lead: int, scale: float) -> list[int]:
 
 
 def _hesitation(borders: list[int], rng: random.Random) -> tuple[Pause, list[int]]:
-    """A pause of 0.3 to 1 s behind one of the words, at times, and where the words end then: the turn is not over
+    """As often as not a pause of 0.3 to 1 s behind one of the words, and where the words end then: the turn is not over
     there."""
     if len(borders) < 3 or rng.random() >= _HESITANT_SHARE:
         return Pause(), borders
@@ -145,8 +145,8 @@ def _hesitation(borders: list[int], rng: random.Random) -> tuple[Pause, list[int
 
 @torch.inference_mode()
 def heard_rows(recordings: Recordings, tokenizer: AudioTokenizer, copy: int, seed: str) -> list[HeardRow]:
-    """Every recording of at most 12 s in some condition; a third of the first copy is left as it is, and every third
-    copy is in noise."""
+    """Every recording of at most 12 s in some condition: a third of the first copy is left as it is, the second of
+    three is from quite another throat, the third in noise."""
     rng = random.Random(f"{seed} {copy}")
     torch.manual_seed(rng.getrandbits(32))
     groups: dict[tuple[int, bool], list[tuple[Row, list[int], float, float]]] = collections.defaultdict(list)
@@ -168,7 +168,7 @@ def heard_rows(recordings: Recordings, tokenizer: AudioTokenizer, copy: int, see
             wave = augment.noise(wave, always=copy % 3 == 2)
         mel = tokenizer.log_mel(wave, tokenizer.log_mel.initial_state(rows))[0]
         if not clean:  # another throat, so that the Transformer knows what codes of strangers are like
-            mel = augment.spectrum(mel)
+            mel = augment.spectrum(mel, far=copy % 3 == 1)
         latents, _ = tokenizer.quantise(mel, tokenizer.encoder.initial_state(rows))
         return tokenizer.fsq.codes(latents).to(torch.int16)
 
@@ -289,20 +289,13 @@ def sound_alikes(words: list[str]) -> dict[str, list[str]]:
 
 def _worded(other: str, word: str) -> str:
     """`other` with the capital and the punctuation of `word`."""
-    end = word[len(word.rstrip(_PUNCTUATION)) :]
+    end = word[len(word.rstrip(PUNCTUATION)) :]
     return (other.capitalize() if word[0].isupper() else other) + end
 
 
-# Codes of a line, the first one after the speech, and those at which each word has been heard.
-Said = tuple[Codes, int, list[int]]
-
-
-_PUNCTUATION = ".,?!;:\"'"
-
-
-def spelt(word: str) -> str:
-    """A word without its capitals and punctuation."""
-    return word.lower().strip(_PUNCTUATION)
+# Codes of a line, the first one after the speech (without which nothing is learnt about the end of the turn), and those
+# at which each word has been heard.
+Said = tuple[Codes, int | None, list[int]]
 
 
 class Sequences:
@@ -322,6 +315,8 @@ class Sequences:
         self.layout, self.text, self.dialogues = layout, text, list(dialogues)
         self.heard: dict[str, list[Said]] = {}
         self.free: list[str] = []
+        self.lists: list[str] = []
+        """Lines without any sense."""
         self.spoken: dict[str, tuple[list[int], list[int]]] = {}
         """Codes of an answer, and the sound that each makes."""
         self.aloud: list[str] = []
@@ -345,10 +340,11 @@ class Sequences:
     def fill(self, heard: Iterable[HeardRow], spoken: Iterable[SpokenRow]) -> None:
         """Take in encoded recordings."""
         for line, kind, narrow, end, borders in heard:
-            if kind == "free" and line not in self.heard:
-                self.free.append(line)
+            if line not in self.heard and kind != "question":
+                (self.free if kind == "free" else self.lists).append(line)
             codes = narrow.astype(np.int64)
-            self.heard.setdefault(line, []).append((codes, end, borders[1:]))
+            # Nothing but the silence tells where a list of words ends.
+            self.heard.setdefault(line, []).append((codes, None if kind == "words" else end, borders[1:]))
             for word, before, last in zip(line.split(), borders, borders[1:], strict=False):
                 if 0 < last - before <= _longest(word):
                     self._said.setdefault(spelt(word), []).append((codes, before + 1, last))
@@ -381,7 +377,7 @@ class Sequences:
         words: list[str] = []
         wanted = rng.randint(3, 9)
         while len(words) < wanted:
-            line = [word.strip(_PUNCTUATION) for word in rng.choice(self._lines).split()]
+            line = [word.strip(PUNCTUATION) for word in rng.choice(self._lines).split()]
             if line[0] != "I" and not line[0].startswith("I'"):
                 line[0] = line[0].lower()
             first = rng.randrange(len(line))
@@ -397,14 +393,16 @@ class Sequences:
         _, after, silent = rng.choice(self._silences)
         return np.resize(after[min(silent + DELAY, len(after) - 1) :], rng.randint(8, 25))
 
-    def _spliced(self, line: str, rng: random.Random, hesitant_share: float = _HESITANT_SHARE) -> Said:
+    def _spliced(self, line: str, rng: random.Random) -> Said:
         """A line as nobody said it, from words that several people said elsewhere, at times with a pause in it.
 
-        What was recorded is soon known by heart: then the Transformer recalls questions instead of hearing words.
+        What was recorded is soon known by heart: then the Transformer recalls questions instead of hearing words. It
+        does not teach what the end of a turn is: a code has heard 160 ms more than it is about, so before a pause that
+        nobody made it knows that another word comes.
         """
-        before, after, silent = rng.choice(self._silences)
+        before, after, _ = rng.choice(self._silences)
         words = line.split()
-        hesitates = rng.randrange(1, len(words)) if len(words) > 1 and rng.random() < hesitant_share else None
+        hesitates = rng.randrange(1, len(words)) if len(words) > 1 and rng.random() < _HESITANT_SHARE else None
         parts, ends, length = [before], [], len(before)
         for i, word in enumerate(words):
             if i == hesitates:
@@ -414,15 +412,16 @@ class Sequences:
             parts.append(where[first : last + 1])
             length += last + 1 - first
             ends.append(length - 1)
-        return np.concatenate([*parts, after]), length + silent, ends
+        return np.concatenate([*parts, after]), None, ends
 
     def _hear(self, sequence: Sequence, line: str, said: Said, rng: random.Random) -> None:
         codes, end, words = said
         sequence.given(self._c("<user>"))
         first = len(sequence.tokens)
         sequence.given(*(self.layout.heard_start + misheard(codes, rng)).tolist())
-        over = min(len(codes), end + _OVER_AFTER_TOKENS)
-        sequence.targets[first:] = [GOES_ON] * over + [IS_OVER] * (len(codes) - over)
+        if end is not None:
+            over = min(len(codes), end + _OVER_AFTER_TOKENS)
+            sequence.targets[first:] = [GOES_ON] * over + [IS_OVER] * (len(codes) - over)
         for word, at in zip(line.split(), words, strict=False):
             for i, piece in enumerate(self._in_pieces(word), first + at):
                 if i < len(sequence.tokens):
@@ -492,7 +491,8 @@ class Sequences:
         `dialogue`: heard (put together from heard words where nobody recorded it) and spoken; `written`: so, too, but
         answered in text; `typed` and `drill` (arithmetic): text only; `spoken drill`: typed, and the answer is spoken;
         `spliced`, `spliced drill`, `spliced free` and `salad`: those, any English, and no sense at all, put together
-        from heard words; `transcribe` and `aloud`: any English heard, or read aloud.
+        from heard words (half of the last are lists that somebody read); `transcribe` and `aloud`: any English heard,
+        or read aloud.
         """
         while True:
             sequence = Sequence()
@@ -505,8 +505,10 @@ class Sequences:
                 line = rng.choice(self._unheard)
                 self._hear(sequence, line, self._spliced(line, rng), rng)
             elif kind == "salad":
-                line = self._salad(rng)  # where nothing tells a pause from the end
-                self._hear(sequence, line, self._spliced(line, rng, hesitant_share=0.0), rng)
+                recorded = self.lists and rng.random() < 0.5
+                line = rng.choice(self.lists) if recorded else self._salad(rng)
+                said = self._recorded(line, rng) if recorded else self._spliced(line, rng)
+                self._hear(sequence, line, said, rng)
             elif kind == "aloud":
                 whole = self._read_aloud(sequence, rng.choice(self.aloud))
             else:
