@@ -83,17 +83,17 @@ MIX = {
 }
 # It then hears any English where it was asked a question ("walk" for "what"), and is taught what people ask for.
 QUESTIONS_MIX = {
-    "dialogue": 0.08,
+    "dialogue": 0.10,
     "written": 0.12,
     "typed": 0.02,
-    "drill": 0.07,
-    "spoken drill": 0.16,
-    "spliced": 0.28,
-    "spliced drill": 0.11,
+    "drill": 0.03,
+    "spoken drill": 0.18,
+    "spliced": 0.27,
+    "spliced drill": 0.08,
     "spliced free": 0.02,
-    "salad": 0.02,
-    "transcribe": 0.05,
-    "aloud": 0.07,
+    "salad": 0.04,
+    "transcribe": 0.04,
+    "aloud": 0.10,
 }
 QUESTIONS_WAYS = 2  # runs of it, each in a process of its own, whose weights are averaged with those they began with
 
