@@ -107,7 +107,7 @@ def test_every_word_is_heard_often_enough(tmp_path: Path, monkeypatch: pytest.Mo
     lists = corpus.word_lists(questions)
     assert all(row[0].isupper() and row.endswith(".") and len(row.split()) <= 6 for row in lists)
     words = " ".join(lists).replace(".", "").split()
-    heard = collections.Counter(corpus.spelt(word) for text in [*questions, *lists] for word in text.split())
+    heard = collections.Counter(sequences.spelt(word) for text in [*questions, *lists] for word in text.split())
     asked = {"what", "is", "the", "capital", "of", "peru", "it"}
     assert heard == dict.fromkeys(asked, corpus._ASKED) | {"moment": 8, "élan": 3, "kettle": 3}
     assert "peru" not in words  # names keep their capital, and what begins a sentence does not

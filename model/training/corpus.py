@@ -122,11 +122,6 @@ def definitions() -> list[str]:
     return ordered
 
 
-def spelt(word: str) -> str:
-    """A word without its capitals and punctuation."""
-    return word.lower().strip(PUNCTUATION)
-
-
 def common_words(size: int) -> list[str]:
     """English words of one of the sizes of SCOWL, the Spell-Checker Oriented Word Lists: 10 has the commonest ones."""
     words = (_SCOWL / f"english-words.{size}").read_text(encoding="latin-1").split()
@@ -141,10 +136,10 @@ def word_lists(texts: list[str]) -> list[str]:
     """
     said, asked = collections.Counter[str](), dict[str, str]()
     for text in texts:
-        for word in text.split():
-            said[spelt(word)] += 1
-            plain = word.strip(PUNCTUATION)
-            asked[spelt(word)] = min(plain, asked.get(spelt(word), plain), key=str.istitle)  # as within a sentence
+        for plain in (word.strip(PUNCTUATION) for word in text.split()):
+            word = plain.lower()
+            said[word] += 1
+            asked[word] = min(plain, asked.get(word, plain), key=str.istitle)  # as within a sentence
     wanted = dict.fromkeys(common_words(20), _COMMON) | dict.fromkeys(common_words(10), _COMMONEST)
     wanted |= dict.fromkeys(asked, _ASKED)
     wanted.pop("", None)
@@ -186,9 +181,10 @@ def heard_lines(dialogues: list[Dialogue], free_count: int) -> list[Line]:
     rng = random.Random(2)
     speakers = voices.of_split(TRAIN)
     weights = [v.weight for v in speakers]
-    texts = [(t.question, "question") for d in dialogues for t in d.turns]
+    questions = [t.question for d in dialogues for t in d.turns]
+    texts = [(q, "question") for q in questions]
     texts += [(s, "free") for s in free_sentences()[:free_count]]
-    texts += [(w, "words") for w in word_lists([t.question for d in dialogues for t in d.turns])]
+    texts += [(w, "words") for w in word_lists(questions)]
     rng.shuffle(texts)
     return [Line(text, rng.choices(speakers, weights)[0].name, kind, _tempo(rng), HEARD_HZ) for text, kind in texts]
 

@@ -27,7 +27,7 @@ from model.layout import TokenLayout, interleave
 from model.text_tokenizer import TextTokenizer
 from model.training import augment, corpus, phones
 from model.training.align import sounds_in, sounds_of
-from model.training.corpus import HEARD_HZ, PUNCTUATION, Recording, spelt
+from model.training.corpus import HEARD_HZ, PUNCTUATION, Recording
 from model.training.dialogues import SKILLS, drill, varied
 from model.training.dialogues import draw as draw_dialogue
 from model.training.recordings import FRAME_SAMPLES, Recordings, Row, width_for
@@ -291,6 +291,11 @@ def _worded(other: str, word: str) -> str:
     """`other` with the capital and the punctuation of `word`."""
     end = word[len(word.rstrip(PUNCTUATION)) :]
     return (other.capitalize() if word[0].isupper() else other) + end
+
+
+def spelt(word: str) -> str:
+    """A word without its capitals and punctuation."""
+    return word.lower().strip(PUNCTUATION)
 
 
 # Codes of a line, the first one after the speech (without which nothing is learnt about the end of the turn), and those
