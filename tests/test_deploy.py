@@ -135,7 +135,10 @@ def test_settings_are_passed_through_and_checked(capsys: pytest.CaptureFixture[s
     for wrong in ("--engine=slotz=1", "--sessions=0", "--min-replicas=x", "--host=0.0.0.0", "--gpus=1"):
         with pytest.raises(SystemExit):
             main([wrong, "--dry-run"])
-    assert "expected engine kind=vllm with them, got torch" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "error: gpus: expected engine kind=vllm with them, got torch" in told
+    assert "error: --min-replicas: Input should be a valid integer" in told
+    assert "pydantic" not in told
 
 
 def _context(requests: float, replicas: int, late: dict[str, float]) -> Any:

@@ -3,6 +3,9 @@
 import argparse
 import os
 
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
 from server.config import ServerConfig
 from server.deploy.ray_config import RayConfig
 from server.options import add_listening, further_setting, listening_keys
@@ -47,12 +50,21 @@ def main(argv: list[str]) -> int:
     try:
         config = RayConfig.model_validate(given | further | {"api_keys": keys})
         config.server_config()
+    except ValidationError as error:
+        parser.error("; ".join(map(_expected, error.errors(include_url=False))))
     except (ValueError, TypeError) as error:
         parser.error(str(error))
     if options.dry_run:
         print(config.model_dump_json(exclude_unset=True, exclude={"api_keys"}))
         return 0
     return _run(config, options.host, options.port)
+
+
+def _expected(found: ErrorDetails) -> str:
+    """What pydantic found, in terms of the command line."""
+    if not found["loc"]:  # of several settings together
+        return str(found["ctx"]["error"])
+    return f"--{str(found['loc'][0]).replace('_', '-')}: {found['msg']}, got {found['input']!r}"
 
 
 def _run(config: RayConfig, host: str, port: int) -> int:
