@@ -11,7 +11,7 @@ from model import EMBEDDED
 from model.checkpoint import load
 from model.evaluation import speech, turn_taking
 from model.evaluation.command import dialogue_figures, speaking_figures, spoken_answers, turn_figures
-from model.evaluation.dialogues import Answered, Question, word_error_rate, word_errors
+from model.evaluation.dialogues import Answered, Question, held_out, word_error_rate, word_errors
 from model.evaluation.speech import Spoken
 from model.evaluation.targets import TARGETS
 from model.evaluation.turn_taking import Decision
@@ -139,3 +139,10 @@ def test_a_turn_ends_after_its_question_or_in_a_long_pause(pause_s: float, monke
 def test_a_condition_by_itself_has_no_worst_skill() -> None:
     [target] = [t for t in TARGETS if t.key == "worst_skill"]
     assert target.find({"by_skill": {}}) is None
+
+
+def test_another_seed_asks_other_questions_and_the_same_one_the_same() -> None:
+    asked, again, others = (held_out(4, ("sums", "capitals"), "clean", seed) for seed in (1, 1, 2))
+    assert asked == again
+    assert asked != others
+    assert [(q.skill, q.voice) for q in asked] == [(q.skill, q.voice) for q in others]

@@ -122,7 +122,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sequences.Sequence
     monkeypatch.setattr(sequences, "misheard", lambda codes, rng: codes)
     # Silence, "one" (codes 10 to 12), "two" (20 and 21), silence that is nothing else from code 8 on.
     codes = torch.tensor([1, 1, 10, 11, 12, 20, 21, 2, 3, 3, 3, 3, 3, 3, 3, 3], dtype=torch.int16)
-    torch.save([("One two.", "free", codes, 8, [1, 4, 6])], tmp_path / "heard_codes.pt")
+    torch.save([("One two.", "free", codes, 8, [1, 4, 6], "a 0")], tmp_path / "heard_codes.pt")
     spoken = torch.arange(100, 116, dtype=torch.int16)
     sounds = torch.tensor([sequences.phones.UNKNOWN_SOUND, *range(15)], dtype=torch.int16)
     torch.save([("Two.", "free", spoken, sounds)], tmp_path / "spoken_codes.pt")
@@ -147,6 +147,23 @@ def test_a_line_that_nobody_said_is_put_together_from_words_that_somebody_did(
     again = sequences.Sequence()
     drawn._turn(again, Turn("free", "One two.", "Yes.", "yes"), random.Random(0), "spliced", tools=False)
     assert 10 in _codes(again, drawn.layout)  # also where somebody did say it
+
+
+def test_one_speaker_says_every_word_that_there_is_of_him(
+    drawn: sequences.Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequences, "_HESITANT_SHARE", 0.0)
+    others = np.array([5, 5, 50, 51, 60, 61, 6, 6, 6, 6], np.int16)
+    drawn.fill([("One three.", "free", others, 6, [1, 3, 5], "b 0")], [])
+
+    def voices() -> set[tuple[int, ...]]:
+        said = (drawn._spliced("Two one three.", random.Random(seed))[0] for seed in range(40))
+        return {(codes[0], codes[2], codes[4]) for codes in said}
+
+    monkeypatch.setattr(sequences, "_ONE_SPEAKER", 1.0)
+    assert voices() == {(1, 20, 10), (5, 20, 50)}  # of the second there is no "two"
+    monkeypatch.setattr(sequences, "_ONE_SPEAKER", 0.0)
+    assert voices() == {(1, 20, 10), (5, 20, 50), (1, 20, 50), (5, 20, 10)}
 
 
 def test_every_kind_of_the_mix_can_be_drawn(drawn: sequences.Sequences) -> None:
@@ -189,7 +206,7 @@ def test_what_was_recorded_teaches_when_a_turn_is_over_and_what_was_spliced_does
 
 def test_a_list_of_words_is_heard_without_an_end(drawn: sequences.Sequences) -> None:
     codes = np.array([1, 1, 10, 11, 12, 20, 21, 2, 3, 3], np.int16)
-    drawn.fill([("Two one two.", "words", codes, 8, [1, 4, 6, 7])], [])
+    drawn.fill([("Two one two.", "words", codes, 8, [1, 4, 6, 7], "a 1")], [])
     assert drawn.lists == ["Two one two."]
     assert "Two one two." not in drawn.free
     found = [drawn.draw(random.Random(seed), {"salad": 1.0}) for seed in range(20)]

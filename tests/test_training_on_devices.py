@@ -1,7 +1,9 @@
 """What the training computes in its own way, so that a GPU need not wait, is what torch or a plain loop computes."""
 
 import copy
+import itertools
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,10 @@ from model import EMBEDDED
 from model.audio_tokenizer import AudioTokenizerConfig
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
-from model.training import augment, phones, sequences, tokenizer, transformer
+from model.training import augment, phones, sequences, tokenizer, transformer, voices
 from model.training.corpus import Recording
 from model.training.ctc import ctc, padded_labels
-from model.training.recordings import WIDTHS, Recordings, Row
+from model.training.recordings import ROW, WIDTHS, Recordings, Row
 from model.training.run import Muon, Run
 from model.training.tokenizer import DELAY
 from model.training.transformer import Learner
@@ -226,6 +228,16 @@ def test_a_recogniser_learns_and_its_run_goes_on(
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 3
 
 
+def test_the_tokenizer_never_hears_the_strangers(recordings: Recordings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phones, "phone_ids", lambda text: (1, 2, 3))
+    strange = replace(recordings.about[1], voice=f"{voices.STRANGERS}-rab")
+    monkeypatch.setattr(recordings, "about", [recordings.about[0], strange, recordings.about[2]])
+    heard = set()
+    for (rows, _), numbers in itertools.islice(tokenizer.batches(recordings, random.Random(1), 5.0), 20):
+        heard |= {int(samples) for samples in numbers[: rows * ROW].view(rows, ROW)[:, 2]}
+    assert heard == {16_000, 14_000}
+
+
 def test_heard_rows_are_codes_with_the_end_and_the_words(
     recordings: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,8 +253,8 @@ def test_heard_rows_are_codes_with_the_end_and_the_words(
     assert last - DELAY in range(end - 2, end + 1)  # the last word ends where the recording does
     assert 12_000 // 2 // 640 - 1 <= last - first <= 12_000 // 2 // 640 + 1  # and has half of its sounds
     assert before < first
-    for _, kind, codes, end, words in rows:
-        assert kind == "free"
+    for _, kind, codes, end, words, speaker in rows:
+        assert (kind, speaker) == ("free", "v 1")
         assert codes.dtype == np.int16
         assert end < len(codes)
         assert len(words) == 3

@@ -10,8 +10,8 @@ It needs the synthesisers and texts that training listens to (`make apt`), and t
     antiphon eval                                          everything, against what is wanted
     antiphon eval --part dialogues --skill sums --show     one skill, with every wrong answer
 
-Last line, JSON: `command`, `dialogues`, `right` and `basic` (shares of right answers), `by_skill` and `by_voice`
-(clean), `by_condition`, `arithmetic`, `memory` (over three or more turns), `hearing_wer` (clean questions),
+Last line, JSON: `command`, `seed`, `dialogues`, `right` and `basic` (shares of right answers), `by_skill` and
+`by_voice` (clean), `by_condition`, `arithmetic`, `memory` (over three or more turns), `hearing_wer` (clean questions),
 `false_refusals`, `transcription_wer`, `spoken_wer`, `aloud_wer`, `naturalness`, `cut_offs`, `decision_ms` (median of
 the turns that were not cut off), `unended` (share of spoken answers that babble or did not end by themselves),
 `size_mb`, `real_time_factor` (engine seconds per second of answer, one session); what was not measured is missing.
@@ -192,6 +192,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--sessions", type=at_least_one, default=8, help="dialogues held side by side (default: %(default)s)"
     )
+    parser.add_argument(
+        "--seed", type=int, default=11, help="another one asks other held-out questions (default: %(default)s)"
+    )
     parser.add_argument("--show", action="store_true", help="print every wrong answer")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
@@ -209,10 +212,11 @@ def main(argv: list[str]) -> int:
     engine = SpeechEngine(load(options.model_dir), EngineConfig(slots=options.sessions))
     skills = tuple(options.skill or (BASIC if options.basic else SKILLS))
     size = sum(file.stat().st_size for file in options.model_dir.iterdir()) / 1e6
-    result: dict[str, Any] = {"command": "eval", "size_mb": round(size, 1)}
+    result: dict[str, Any] = {"command": "eval", "seed": options.seed, "size_mb": round(size, 1)}
     said: list[Spoken] = []
     if "dialogues" in parts:
-        asked = [q for c in options.condition or CONDITIONS for q in held_out(options.per_skill, skills, c)]
+        lines = options.condition or CONDITIONS
+        asked = [question for line in lines for question in held_out(options.per_skill, skills, line, options.seed)]
         held, factor = hold_all(engine, asked, options.sessions, options.temperature)
         if options.show:
             print_wrong(held)
@@ -223,7 +227,8 @@ def main(argv: list[str]) -> int:
     if listener is not None:
         result |= speaking_figures(listener, speech.read_aloud(engine, options.judge), spread(said, options.judge))
     if recogniser is not None:
-        questions = spread(held_out(-(-options.pauses // len(skills)), skills, "clean", seed=12), options.pauses)
+        most = -(-options.pauses // len(skills))
+        questions = spread(held_out(most, skills, "clean", options.seed + 1), options.pauses)
         result |= turn_figures(turn_taking.take_turns(engine, turn_taking.hesitant_questions(recogniser, questions)))
     print_tables(result)
     print(json.dumps(result))

@@ -94,7 +94,7 @@ def strangers() -> list[str]:
     return [voice.name for voice in voices.of_split(HELDOUT)]
 
 
-def held_out(per_skill: int, skills: tuple[str, ...], condition: str, seed: int = 11) -> list[Question]:
+def held_out(per_skill: int, skills: tuple[str, ...], condition: str, seed: int) -> list[Question]:
     """`per_skill` dialogues of each skill, voices in turn; the same ones for every condition."""
     rng = random.Random(seed)
     names = strangers()

@@ -89,9 +89,9 @@ QUESTIONS_MIX = {
     "drill": 0.03,
     "spoken drill": 0.18,
     "spliced": 0.27,
-    "spliced drill": 0.08,
+    "spliced drill": 0.07,
     "spliced free": 0.02,
-    "salad": 0.04,
+    "salad": 0.05,
     "transcribe": 0.04,
     "aloud": 0.10,
 }

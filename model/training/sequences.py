@@ -80,12 +80,15 @@ def hint_of_sound(layout: TokenLayout, sound: int) -> int:
 
 Codes = NDArray[np.int64]
 # Text, kind, codes, the first code after the speech, the codes between words: the last one before the first word, and
-# those at which each has been heard. Codes are int16; as tensors they would cost a file handle each on their way
-# between processes.
-HeardRow = tuple[str, str, np.ndarray, int, list[int]]
+# those at which each has been heard, and the speaker: a voice in one of the copies. Codes are int16; as tensors they
+# would cost a file handle each on their way between processes.
+HeardRow = tuple[str, str, np.ndarray, int, list[int], str]
 # Text, kind, codes, the sound of each code.
 SpokenRow = tuple[str, str, np.ndarray, np.ndarray]
 _CLEAN_SHARE, _HESITANT_SHARE = 0.35, 0.5
+# Splices in which one speaker says every word that there is of him: what is wrong in a stranger's codes is wrong in the
+# same way all along, and can be got used to.
+_ONE_SPEAKER = 0.7
 _SPOKEN_BATCH = 25
 _HEARD_SECONDS, _GPU_HEARD_SECONDS = 64.0, 500.0
 # Up to this share of the words of a transcript is written down wrongly, as if misheard: the rest of the line and the
@@ -182,8 +185,8 @@ def heard_rows(recordings: Recordings, tokenizer: AudioTokenizer, copy: int, see
             for of_row, (row, borders, end, tail) in zip(codes, batch, strict=True):
                 about = recordings.about[row.which]
                 kept = of_row[: int((end + tail) / TOKEN_SAMPLES) + DELAY_TOKENS].copy()
-                words = in_codes(borders, row.lead, 1 / row.speed)
-                found.append((about.text, about.kind, kept, int(end / TOKEN_SAMPLES) + 1, words))
+                words, speaker = in_codes(borders, row.lead, 1 / row.speed), f"{about.voice} {copy}"
+                found.append((about.text, about.kind, kept, int(end / TOKEN_SAMPLES) + 1, words, speaker))
     return found
 
 
@@ -327,8 +330,10 @@ class Sequences:
         self.aloud: list[str] = []
         self._said: dict[str, list[tuple[Codes, int, int]]] = {}
         """Where each word was said: recorded codes, and its first and last one among them."""
-        self._silences: list[tuple[Codes, Codes, int]] = []
-        """What comes before and after the words of a recording; its first code that is about silence only."""
+        self._said_by: dict[tuple[str, str], list[tuple[Codes, int, int]]] = {}
+        """The same of each speaker and word."""
+        self._silences: list[tuple[str, Codes, Codes, int]] = []
+        """Who spoke; what comes before and after his words; the first code of that which is about silence only."""
         self._unheard: list[str] = []
         self._pieces: dict[str, list[int]] = {}
         """Words that have been asked for, as text."""
@@ -344,7 +349,7 @@ class Sequences:
 
     def fill(self, heard: Iterable[HeardRow], spoken: Iterable[SpokenRow]) -> None:
         """Take in encoded recordings."""
-        for line, kind, narrow, end, borders in heard:
+        for line, kind, narrow, end, borders, speaker in heard:
             if line not in self.heard and kind != "question":
                 (self.free if kind == "free" else self.lists).append(line)
             codes = narrow.astype(np.int64)
@@ -352,10 +357,12 @@ class Sequences:
             self.heard.setdefault(line, []).append((codes, None if kind == "words" else end, borders[1:]))
             for word, before, last in zip(line.split(), borders, borders[1:], strict=False):
                 if 0 < last - before <= _longest(word):
-                    self._said.setdefault(spelt(word), []).append((codes, before + 1, last))
+                    found = codes, before + 1, last
+                    self._said.setdefault(spelt(word), []).append(found)
+                    self._said_by.setdefault((speaker, spelt(word)), []).append(found)
             if borders and borders[-1] + 1 < len(codes):
                 last = borders[-1]
-                self._silences.append((codes[: borders[0] + 1], codes[last + 1 :], end - last - 1))
+                self._silences.append((speaker, codes[: borders[0] + 1], codes[last + 1 :], end - last - 1))
         if self.heard:
             english = corpus.free_sentences() + corpus.definitions()
             self._unheard = [line for line in english if line not in self.heard and self._can_splice(line)]
@@ -395,17 +402,18 @@ class Sequences:
 
     def _pause(self, rng: random.Random) -> Codes:
         """Codes of 0.3 to 1 s of silence in somebody's recording."""
-        _, after, silent = rng.choice(self._silences)
+        *_, after, silent = rng.choice(self._silences)
         return np.resize(after[min(silent + DELAY, len(after) - 1) :], rng.randint(8, 25))
 
     def _spliced(self, line: str, rng: random.Random) -> Said:
-        """A line as nobody said it, from words that several people said elsewhere, at times with a pause in it.
+        """A line as nobody said it, from words that one or several people said elsewhere, at times with a pause in it.
 
         What was recorded is soon known by heart: then the Transformer recalls questions instead of hearing words. It
         does not teach what the end of a turn is: a code has heard 160 ms more than it is about, so before a pause that
         nobody made it knows that another word comes.
         """
-        before, after, _ = rng.choice(self._silences)
+        speaker, before, after, _ = rng.choice(self._silences)
+        alone = rng.random() < _ONE_SPEAKER
         words = line.split()
         hesitates = rng.randrange(1, len(words)) if len(words) > 1 and rng.random() < _HESITANT_SHARE else None
         parts, ends, length = [before], [], len(before)
@@ -413,7 +421,8 @@ class Sequences:
             if i == hesitates:
                 parts.append(self._pause(rng))
                 length += len(parts[-1])
-            where, first, last = rng.choice(self._said[spelt(word)])
+            own = self._said_by.get((speaker, spelt(word))) if alone else None
+            where, first, last = rng.choice(own or self._said[spelt(word)])
             parts.append(where[first : last + 1])
             length += last + 1 - first
             ends.append(length - 1)

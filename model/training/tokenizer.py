@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer, AudioTokenizerConfig
 from model.checkpoint import CheckpointError, load
 from model.streaming import ConvNeXtBlock, Stack
-from model.training import augment, corpus, phones
+from model.training import augment, corpus, phones, voices
 from model.training.ctc import ctc
 from model.training.recordings import FRAME_SAMPLES, ROW, Recordings, Row, width_for
 from model.training.run import Graphs, Run, mixed_precision, on_gpu, rank
@@ -32,8 +32,8 @@ _BATCH_SECONDS, _GPU_BATCH_SECONDS = 64.0, 768.0
 _LABEL_SAMPLES = TOKEN_SAMPLES  # the most phones that a batch has room for: one in so many samples
 _TAIL_S = 0.32  # silence after each recording: the encoder may run this far behind
 # Families whose recordings are learnt from more than once while the others are once: there are few of them, and they
-# are more like people.
-_TIMES = {"kokoro": 4}
+# are more like people. And strangers must stay strangers.
+_TIMES = {"kokoro": 4, voices.STRANGERS: 0}
 
 # Beside a model: the heads of the recogniser that its tokenizer was taught in.
 RECOGNISER = "recogniser.safetensors"

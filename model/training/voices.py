@@ -35,6 +35,9 @@ class Speech(NamedTuple):
 
 # The one voice that the model speaks with: CMU Arctic's `slt`, free for any use.
 OUTPUT_VOICE = "rhvoice-slt"
+# The family that the Transformer is taught with and the audio tokenizer never hears: what becomes of the sounds of a
+# stranger's voice, only a voice that was strange to the tokenizer can teach.
+STRANGERS = "strangers"
 
 
 @dataclass(frozen=True)
@@ -377,6 +380,8 @@ def voices() -> list[Voice]:
     listed += [Voice(f"flite-{v}", "flite", "train", _flite_voice(v), 1.5) for v in ("kal16",)]
     festival = {"kal": "voice_kal_diphone", "hts-slt": "voice_cmu_us_slt_arctic_hts"}
     listed += [Voice(f"festival-{n}", "festival", "train", _festival_voice(v), 0.7) for n, v in festival.items()]
+    strangers = {"rab": "voice_rab_diphone", "don": "voice_don_diphone"}
+    listed += [Voice(f"{STRANGERS}-{n}", STRANGERS, "train", _festival_voice(v), 6.0) for n, v in strangers.items()]
     listed += [Voice(f"rhvoice-{v}", "rhvoice", "train", _rhvoice_voice(v), 2.5) for v in ("bdl", "clb", "alan", "slt")]
     listed += [Voice(f"pico-{v}", "pico", "heldout", _pico_voice(v)) for v in ("en-US", "en-GB")]
     listed += [Voice(f"mbrola-{v}", "mbrola", "train", _espeak_voice(f"mb-{v}", 50), 0.5) for v in _MBROLA]
