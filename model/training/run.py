@@ -28,12 +28,19 @@ def on_gpu() -> bool:
     return torch.get_default_device().type == "cuda"
 
 
+def product_type() -> torch.dtype:
+    """What matrix products are computed in: bfloat16 where the processor has instructions for it, twice as fast there.
+
+    Elsewhere they take thirty times as long as those of float32.
+    """
+    fast = on_gpu() or torch.cpu.get_capabilities().get("avx512_bf16")
+    return torch.bfloat16 if fast else torch.float32
+
+
 def mixed_precision() -> torch.autocast:
-    """Matrix products in bfloat16 where the processor has instructions for it: twice as fast there."""
-    if on_gpu():
-        return torch.autocast("cuda", torch.bfloat16)
-    supported = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-    return torch.autocast("cpu", torch.bfloat16, enabled=supported)
+    """Matrix products of 32-bit numbers in `product_type`."""
+    device = "cuda" if on_gpu() else "cpu"
+    return torch.autocast(device, torch.bfloat16, enabled=product_type() == torch.bfloat16)
 
 
 class _Drawn(IterableDataset[_Batch]):
@@ -88,7 +95,7 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["momentum"] = torch.zeros_like(gradients)
             state["momentum"].lerp_(gradients, 1 - self._MOMENTUM)
-            update = gradients.lerp(state["momentum"], self._MOMENTUM).bfloat16()
+            update = gradients.lerp(state["momentum"], self._MOMENTUM).to(product_type())
             tall = update.shape[1] > update.shape[2]
             if tall:
                 update = update.transpose(1, 2)
