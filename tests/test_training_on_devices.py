@@ -45,8 +45,10 @@ def test_ctc_is_torch_s() -> None:
     torch.testing.assert_close(*(torch.autograd.grad(loss, scores, retain_graph=True)[0] for loss in (ours, torchs)))
 
 
-@pytest.mark.parametrize(("instructions", "tolerance"), [({"avx512_bf16": True}, 1e-6), ({}, 2e-3)])
-def test_muon_is_torch_s(monkeypatch: pytest.MonkeyPatch, instructions: dict[str, bool], tolerance: float) -> None:
+@pytest.mark.parametrize(("instructions", "tolerance"), [({"avx512_bf16": True}, None), ({}, 2e-3)])
+def test_muon_is_torch_s(
+    monkeypatch: pytest.MonkeyPatch, instructions: dict[str, bool], tolerance: float | None
+) -> None:
     """Which always computes in bfloat16; ours in 32 bits where that would take the processor thirty times as long."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
     assert product_type() == (torch.bfloat16 if instructions else torch.float32)

@@ -39,7 +39,7 @@ def product_type() -> torch.dtype:
 
 def mixed_precision() -> torch.autocast:
     """Matrix products of 32-bit numbers in `product_type`."""
-    device = "cuda" if on_gpu() else "cpu"
+    device = torch.get_default_device().type
     return torch.autocast(device, torch.bfloat16, enabled=product_type() == torch.bfloat16)
 
 
@@ -88,6 +88,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Every matrix has a gradient."""
+        products = product_type()
         for group in self.param_groups:
             matrices, rate = group["params"], group["lr"]
             gradients = torch.stack([matrix.grad for matrix in matrices])  # [K, M, N]
@@ -95,7 +96,7 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["momentum"] = torch.zeros_like(gradients)
             state["momentum"].lerp_(gradients, 1 - self._MOMENTUM)
-            update = gradients.lerp(state["momentum"], self._MOMENTUM).to(product_type())
+            update = gradients.lerp(state["momentum"], self._MOMENTUM).to(products)
             tall = update.shape[1] > update.shape[2]
             if tall:
                 update = update.transpose(1, 2)
