@@ -5,6 +5,8 @@ Purely causal: the encoder is taught to run behind the sound, and has heard what
 This module knows nothing about the Transformer that reads the codes.
 """
 
+import itertools
+import re
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +30,8 @@ class AudioTokenizerConfig:
     """Sizes of the encoder."""
 
     channels: int = 256
+    early_blocks: int = 0
+    """Of 20 ms each, before the others, which are of 40 ms."""
     blocks: int = 12
     attention_every: int = 2
     """Blocks between one look at the past and the next."""
@@ -110,10 +114,10 @@ class AudioTokenizer(nn.Module):
         self.config = config
         self.log_mel = LogMel()
         c = config.channels
-        layers: list[nn.Module] = [
-            Downsample(_MELS, c * 3 // 4, kernel=4, stride=2),
-            Downsample(c * 3 // 4, c, kernel=4, stride=2),
-        ]
+        early = c * 3 // 4
+        layers: list[nn.Module] = [Downsample(_MELS, early, kernel=4, stride=2)]
+        layers += [ConvNeXtBlock(early, config.kernel, config.expansion) for _ in range(config.early_blocks)]
+        layers.append(Downsample(early, c, kernel=4, stride=2))
         for i in range(config.blocks):
             layers.append(ConvNeXtBlock(c, config.kernel, config.expansion))
             if i % config.attention_every == config.attention_every - 1:
@@ -130,7 +134,16 @@ class AudioTokenizer(nn.Module):
 
         Raises `ValueError` if it has more.
         """
-        loaded = self.load_state_dict(weights, strict=False)
+        second = next(i for i in itertools.count(1) if f"encoder.layers.{i}.conv.conv.weight" in weights)
+        missing = self.config.early_blocks - (second - 1)
+
+        def here(name: str) -> str:
+            layer = re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)", name)
+            if layer is None or int(layer[1]) < second:
+                return name
+            return f"encoder.layers.{int(layer[1]) + missing}.{layer[2]}"
+
+        loaded = self.load_state_dict({here(name): tensor for name, tensor in weights.items()}, strict=False)
         if loaded.unexpected_keys:
             raise ValueError(f"expected at most {self.config.blocks} blocks, found {loaded.unexpected_keys[0]}")
         with torch.no_grad():

@@ -49,6 +49,12 @@ class SpeechModel:
     detokenizer: AudioDetokenizer
 
 
+# Matrices of the networks that hear are kept in 8 bits: their rows, each times 127 over its largest weight; and beside
+# them, under this name, what to multiply each row with.
+_SCALE = ".scale_of_rows"
+_LEAST_ROW = 64  # weights; of shorter ones the scales would take too much room
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(path.read_text())
@@ -67,12 +73,24 @@ def _config(path: Path, kind: type[_Config], values: dict[str, Any]) -> _Config:
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
 
 
+def _read(file: Any, name: str) -> torch.Tensor:
+    stored: torch.Tensor = file.get_tensor(name)
+    return stored * file.get_tensor(name + _SCALE) if stored.dtype == torch.int8 else stored
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """What `save_weights` wrote. Raises `FileNotFoundError`."""
+    with safe_open(path, framework="pt") as file:
+        return {name: _read(file, name) for name in file.keys() if not name.endswith(_SCALE)}  # noqa: SIM118
+
+
 def _fill(network: nn.Module, path: Path, weights: bool = True) -> None:
     """Read `path` into `network`, or only check that it would fit."""
     wanted = network.state_dict()
     try:
         with safe_open(path, framework="pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            names = [name for name in file.keys() if not name.endswith(_SCALE)]  # noqa: SIM118
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
             wrong = [
                 f"{name}: expected {tuple(wanted[name].shape) if name in wanted else 'no such tensor'}, "
                 f"found {found.get(name, 'none')}"
@@ -83,7 +101,7 @@ def _fill(network: nn.Module, path: Path, weights: bool = True) -> None:
                 raise CheckpointError(f"{path}: {len(wrong)} tensors do not fit its config: " + "; ".join(wrong[:4]))
             if weights:  # one by one: a large model has no room for another copy of itself
                 for name, tensor in wanted.items():
-                    tensor.copy_(file.get_tensor(name))
+                    tensor.copy_(_read(file, name))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: expected this file, found none") from error
     except SafetensorError as error:
@@ -162,10 +180,30 @@ def load(folder: Path, transformer: bool = True) -> SpeechModel:
     return SpeechModel(described.get("name", folder.name), layout, text, network, tokenizer, detokenizer)
 
 
-def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
-    """Weights as 16-bit floats, which is what they are worth."""
-    tensors = {k: (v.to(torch.float16) if v.is_floating_point() else v).contiguous() for k, v in weights.items()}
-    save_file(tensors, path, metadata={"format": "pt"})
+def _in_eight_bits(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A matrix -> its rows as int8, and what to multiply each with."""
+    largest = weight.float().abs().amax(tuple(range(1, weight.ndim)), keepdim=True).clamp(min=1e-9)
+    return (weight.float() / largest * 127).round().to(torch.int8), largest / 127
+
+
+def _is_matrix(weight: torch.Tensor) -> bool:
+    return weight.is_floating_point() and weight.ndim > 1 and weight[0].numel() >= _LEAST_ROW
+
+
+def rounded(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights as they come back from a file with matrices of 8 bits, but for the rest of them."""
+    return {name: torch.mul(*_in_eight_bits(w)) if _is_matrix(w) else w for name, w in weights.items()}
+
+
+def save_weights(path: Path, weights: dict[str, torch.Tensor], bits: int = 16) -> None:
+    """Weights as 16-bit floats, or their matrices in 8 bits, which is what they are worth."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name, weight in weights.items():
+        if bits == 8 and _is_matrix(weight):
+            tensors[name], tensors[name + _SCALE] = _in_eight_bits(weight)
+        else:
+            tensors[name] = weight.to(torch.float16) if weight.is_floating_point() else weight
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
 
 
 def save(folder: Path, model: SpeechModel) -> None:
@@ -182,9 +220,6 @@ def save(folder: Path, model: SpeechModel) -> None:
     }
     (folder / "antiphon.json").write_text(json.dumps(described, indent=1) + "\n")
     model.text.save(folder / "tokenizer.json")
-    for name, network in (
-        ("model", model.transformer),
-        ("audio_tokenizer", model.tokenizer),
-        ("audio_detokenizer", model.detokenizer),
-    ):
-        save_weights(folder / f"{name}.safetensors", network.state_dict())
+    save_weights(folder / "model.safetensors", model.transformer.state_dict())
+    save_weights(folder / "audio_tokenizer.safetensors", model.tokenizer.state_dict(), bits=8)
+    save_weights(folder / "audio_detokenizer.safetensors", model.detokenizer.state_dict())

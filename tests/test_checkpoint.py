@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import CheckpointError, load
+from model.checkpoint import CheckpointError, load, load_weights, rounded, save_weights
 from model.random_checkpoint import main
 from tests.tiny_model import tiny_model
 
@@ -111,3 +111,20 @@ def test_a_layout_that_does_not_fit_the_vocabulary_is_named(folder: Path) -> Non
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
     with pytest.raises(CheckpointError, match="expected a vocabulary of"):
         load(folder)
+
+
+def test_matrices_of_eight_bits_come_back_within_a_part_of_their_largest_weight(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = {
+        "wide": torch.randn(6, 8, 9),
+        "narrow": torch.randn(6, 9),
+        "bias": torch.randn(100),
+        "count": torch.tensor(3),
+    }
+    save_weights(tmp_path / "w.safetensors", weights, bits=8)
+    found = load_weights(tmp_path / "w.safetensors")
+    assert found.keys() == weights.keys()
+    assert (found["wide"] - weights["wide"]).abs().amax((1, 2)).le(weights["wide"].abs().amax((1, 2)) / 250).all()
+    assert torch.equal(rounded(weights)["wide"], found["wide"])
+    for name in ("narrow", "bias", "count"):
+        assert torch.equal(found[name], weights[name].half() if weights[name].is_floating_point() else weights[name])

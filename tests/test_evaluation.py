@@ -38,11 +38,12 @@ def test_shares_are_of_what_was_asked_on_that_kind_of_line() -> None:
         _held("sums", "noise", "five"),
         _held("unknown", "clean", "Sorry, I cannot help."),
     ]
-    figures = dialogue_figures(held)
-    assert figures["by_skill"] == {"sums": 0.5, "capitals": 0, "memory": 0.5, "unknown": 0}
+    more = [_held("unknown", "clean", "sorry four"), _held("memory", "clean", "five", turns=4)]
+    figures = dialogue_figures(held, more)
+    assert figures["by_skill"] == {"sums": 0.5, "capitals": 0, "memory": 0.3333, "unknown": 0.5}
     assert figures["by_condition"] == {"clean": 0.3333, "noise": 0}
     assert figures["arithmetic"] == 0.5
-    assert figures["memory"] == 1
+    assert figures["memory"] == 0.5
     assert figures["false_refusals"] == 0.2  # one of five; where it may refuse, it is none
     assert figures["hearing_wer"] == 0.2
     assert figures["dialogues"] == 7

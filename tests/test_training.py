@@ -1,6 +1,7 @@
 """Parts of the training that decide what the model learns; the training itself is measured by `antiphon eval`."""
 
 import collections
+import itertools
 import multiprocessing.dummy
 import pickle
 import random
@@ -17,7 +18,7 @@ from model.audio_tokenizer import AudioTokenizer, AudioTokenizerConfig
 from model.evaluation import turn_taking
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
-from model.training import corpus, sequences
+from model.training import align, corpus, sequences
 from model.training.__main__ import MIX, QUESTIONS_MIX
 from model.training.corpus import Recording
 from model.training.run import Run, apart, in_parallel, mean_of, rank
@@ -282,15 +283,41 @@ def test_other_codes_for_the_same_sounds_begin_with_the_same_embeddings() -> Non
     assert float((wanted - found).square().mean() / wanted.square().mean()) < 0.01
 
 
-def test_a_tokenizer_that_has_grown_hears_what_it_heard_before() -> None:
+@pytest.mark.parametrize("early", [0, 2])
+def test_a_tokenizer_that_has_grown_hears_what_it_heard_before(early: int) -> None:
     torch.manual_seed(0)
-    small = AudioTokenizer(AudioTokenizerConfig(channels=32, blocks=2)).eval()
-    large = AudioTokenizer(AudioTokenizerConfig(channels=32, blocks=4)).eval()
+    small = AudioTokenizer(AudioTokenizerConfig(channels=32, early_blocks=early // 2, blocks=2)).eval()
+    large = AudioTokenizer(AudioTokenizerConfig(channels=32, early_blocks=early, blocks=4)).eval()
     large.grow_from(small.state_dict())
     sound = torch.randn(2, 8000) / 10
     assert torch.equal(small.encode(sound), large.encode(sound))
     with pytest.raises(ValueError, match="at most 2 blocks"):
         small.grow_from(large.state_dict())
+
+
+def _likeliest(log_probs: torch.Tensor, sounds: list[int]) -> float:
+    """Of all ways to say these sounds in so many frames, with silence (0) between any two."""
+    states = [0, *(s for sound in sounds for s in (sound, 0))]
+    best = -float("inf")
+    for path in itertools.combinations_with_replacement(range(len(states)), len(log_probs)):
+        whole = path[0] < 2 and path[-1] >= len(states) - 2
+        if whole and set(range(1, len(states), 2)) <= set(path):
+            best = max(best, sum(float(log_probs[t, states[s]]) for t, s in enumerate(path)))
+    return best
+
+
+def test_the_best_path_is_the_likeliest_of_all() -> None:
+    torch.manual_seed(1)
+    log_probs = (2 * torch.randn(4, 7, 4)).log_softmax(-1)
+    frames, sounds = torch.tensor([7, 5, 6, 2]), [[1, 2], [3], [1, 1, 2], [1, 2, 3]]
+    *paths, none = align.best_paths(log_probs, frames, sounds)
+    assert none == []  # three sounds in two frames
+    for row, (path, said) in enumerate(zip(paths, sounds, strict=False)):
+        count = int(frames[row])
+        assert [sound for _, sound in path if sound] == said
+        ends = [*(first for first, _ in path[1:]), count]
+        found = sum(float(log_probs[row, t, s]) for (a, s), b in zip(path, ends, strict=True) for t in range(a, b))
+        assert found == pytest.approx(_likeliest(log_probs[row, :count], said), abs=1e-5)
 
 
 def test_a_table_of_codes_takes_the_values_it_is_given() -> None:

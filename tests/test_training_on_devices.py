@@ -21,7 +21,7 @@ from model.training import augment, phones, sequences, tokenizer, transformer, v
 from model.training.corpus import Recording
 from model.training.ctc import ctc, padded_labels
 from model.training.recordings import ROW, WIDTHS, Recordings, Row
-from model.training.run import Muon, Run, product_type
+from model.training.run import Muon, Run, drawn, product_type
 from model.training.tokenizer import DELAY
 from model.training.transformer import Learner
 from model.training.turns import Dialogue, Turn
@@ -149,6 +149,24 @@ def test_noise_and_other_throats_keep_shape_and_are_different_for_each_row() -> 
     assert augment.spectrum(mel).shape == mel.shape
 
 
+def test_another_tempo_moves_sounds_with_their_spectrum() -> None:
+    torch.manual_seed(0)
+    sounds = torch.arange(100).div(10, rounding_mode="floor").expand(40, -1)  # ten sounds of 200 ms
+    mel = sounds.repeat_interleave(2, 1).float()[:, None].expand(-1, 3, -1)
+    moved, labels = augment.tempo(mel, sounds)
+    assert moved.shape == mel.shape
+    assert labels.shape == sounds.shape
+    # What is seen is what is told, but where one sound passes into the next.
+    assert ((moved[:, 1, 0::2] + moved[:, 1, 1::2]) / 2 - labels).abs().gt(0.5).float().mean() < 0.02
+    assert labels[:, 0].eq(0).all()
+    assert labels[:, -1].eq(9).all()
+    same = (labels == sounds).all(1)
+    assert 10 < same.sum() < 30
+    lengths = torch.stack([(labels[~same] == sound).sum(1) for sound in range(10)])
+    assert lengths.min() < 9
+    assert lengths.max() > 12
+
+
 @pytest.mark.parametrize(("far", "least", "most"), [(False, 0.87, 1.15), (True, 0.74, 1.33)])
 def test_a_far_throat_is_stretched_more_than_others(far: bool, least: float, most: float) -> None:
     torch.manual_seed(0)
@@ -265,3 +283,10 @@ def test_heard_rows_are_codes_with_the_end_and_the_words(
         assert end < len(codes)
         assert len(words) == 3
         assert words == sorted(words)
+
+
+def test_what_other_processes_draw_comes_as_they_made_it() -> None:
+    source = drawn(lambda worker: iter([((3, worker), torch.ones(2))]), 1)
+    kind, numbers = next(source)
+    assert kind == (3, 0)  # a list could not name a graph
+    assert numbers.tolist() == [1, 1]

@@ -5,7 +5,7 @@ listening  free English, written down
 speaking   free English read aloud, and the answers of the dialogues; Whisper-base listens (extra: eval)
 turns      questions with a pause in mid-sentence: taken for the end? and how long after the real one it is known
 
-It needs the synthesisers and texts that training listens to (`make apt`), and takes about ten minutes.
+It needs the synthesisers and texts that training listens to (`make apt`), and takes about a quarter of an hour.
 
     antiphon eval                                          everything, against what is wanted
     antiphon eval --part dialogues --skill sums --show     one skill, with every wrong answer
@@ -36,7 +36,7 @@ from model.checkpoint import load
 from model.evaluation import speech, turn_taking
 from model.evaluation.dialogues import CONDITIONS, Answered, Question, converse, held_out, strangers, word_error_rate
 from model.evaluation.speech import Spoken
-from model.evaluation.targets import ARITHMETIC, TARGETS
+from model.evaluation.targets import ALONE, ARITHMETIC, TARGETS
 from model.training import corpus, voices
 from model.training.corpus import SPOKEN_HZ
 from model.training.dialogues import BASIC, SKILLS
@@ -87,10 +87,14 @@ def shares(results: Iterable[tuple[str, bool]]) -> dict[str, float | None]:
     return {name: share(rights) for name, rights in named.items()}
 
 
-def dialogue_figures(results: Held) -> dict[str, Any]:
-    """Right answers, in all and by kind. What counts is the last turn: in a memory dialogue, what was remembered."""
+def dialogue_figures(results: Held, more: Held) -> dict[str, Any]:
+    """Right answers, in all and by kind. What counts is the last turn: in a memory dialogue, what was remembered.
+
+    `more`: clean ones of single skills, for what is told of these alone.
+    """
     final = [(question, turns[-1].right) for question, turns in results]
     clean = [(question, right) for question, right in final if question.condition == "clean"]
+    of_one = clean + [(question, turns[-1].right) for question, turns in more]
     heard = [(t.turn.question, t.heard) for q, turns in results if q.condition == "clean" for t in turns]
     refusals = [
         "sorry" in turns[-1].answer.lower()
@@ -101,11 +105,11 @@ def dialogue_figures(results: Held) -> dict[str, Any]:
         "dialogues": len(final),
         "right": share([right for _, right in final]),
         "basic": share([right for q, right in clean if q.skill in BASIC]),
-        "by_skill": shares((q.skill, right) for q, right in clean),
+        "by_skill": shares((q.skill, right) for q, right in of_one),
         "by_voice": shares((q.voice, right) for q, right in clean),
         "by_condition": shares((q.condition, right) for q, right in final),
         "arithmetic": share([right for q, right in clean if q.skill in ARITHMETIC]),
-        "memory": share([right for q, right in clean if q.skill.startswith("memory") and len(q.dialogue.turns) > 2]),
+        "memory": share([right for q, right in of_one if q.skill.startswith("memory") and len(q.dialogue.turns) > 2]),
         "hearing_wer": round(word_error_rate(heard), 4) if heard else None,
         "false_refusals": share(refusals),
     }
@@ -176,6 +180,12 @@ def main(argv: list[str]) -> int:
         "--per-skill", type=at_least_one, default=6, help="dialogues of each skill (default: %(default)s)"
     )
     parser.add_argument(
+        "--alone",
+        type=at_least_one,
+        default=24,
+        help="so many more, clean, of each of the skills that a row of the table is about (default: %(default)s)",
+    )
+    parser.add_argument(
         "--skill", choices=SKILLS, action="append", metavar="SKILL", help="only these skills, e.g. sums (default: all)"
     )
     parser.add_argument("--basic", action="store_true", help="only the basic skills")
@@ -217,11 +227,15 @@ def main(argv: list[str]) -> int:
     if "dialogues" in parts:
         lines = options.condition or CONDITIONS
         asked = [question for line in lines for question in held_out(options.per_skill, skills, line, options.seed)]
+        alone = tuple(skill for skill in skills if skill in ALONE) if "clean" in lines else ()
         held, factor = hold_all(engine, asked, options.sessions, options.temperature)
+        more, _ = hold(
+            engine, held_out(options.alone, alone, "clean", options.seed + 2), options.sessions, options.temperature
+        )
         if options.show:
-            print_wrong(held)
+            print_wrong(held + more)
         said, unended = spoken_answers(held)
-        result |= dialogue_figures(held) | {"real_time_factor": round(factor, 3), "unended": unended}
+        result |= dialogue_figures(held, more) | {"real_time_factor": round(factor, 3), "unended": unended}
     if "listening" in parts:
         result["transcription_wer"] = round(speech.transcribe(engine, options.sentences), 4)
     if listener is not None:

@@ -23,21 +23,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from model import EMBEDDED
 from model.audio_detokenizer import AudioDetokenizerConfig
-from model.audio_tokenizer import AudioTokenizerConfig
-from model.checkpoint import CheckpointError, SpeechModel, load, save, save_weights
+from model.checkpoint import CheckpointError, SpeechModel, load, load_weights, rounded, save, save_weights
 from model.evaluation.command import main as evaluate
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
-from model.training import corpus, sequences, speaker, tokenizer, transformer, voices
+from model.training import corpus, people, sequences, speaker, tokenizer, transformer, voices
 from model.training.align import align
 from model.training.run import apart, draw_curves, in_parallel, mean_of
 from model.training.sequences import Sequences
 from model.training.speaker import Speaker
-from model.training.tokenizer import RECOGNISER, Recogniser, load_recogniser
+from model.training.tokenizer import EARS, RECOGNISER, Recogniser, load_recogniser
 from model.training.transformer import Learner
 from model.training.turns import Dialogue
 from model.transformer import TransformerConfig
@@ -119,15 +117,16 @@ class Pipeline:
         heard = corpus.heard_lines(self._dialogues(), self.recipe.heard_free)
         spoken = corpus.spoken_lines(self._dialogues(), self.recipe.spoken_free, self.recipe.spoken_definitions)
         corpus.make(self.data / "heard", heard, self.processes)
+        people.make(self.data / "heard", self.processes)
         corpus.make(self.data / "spoken", spoken, self.processes)
 
     def tokenizer(self) -> None:
         corpus.joined(self.data / "heard")  # once, not in every process
-        net, first = Recogniser(AudioTokenizerConfig()), 0
+        net, first = Recogniser(EARS), 0
         if self.start:
             net.tokenizer.grow_from(self.start.tokenizer.state_dict())
         if self.start_folder and (self.start_folder / RECOGNISER).exists():
-            net.load_state_dict(load_file(self.start_folder / RECOGNISER), strict=False)
+            net.load_state_dict(load_weights(self.start_folder / RECOGNISER), strict=False)
         else:
             first = self.recipe.tokenizer_steps // 4
             self._train(tokenizer.train, self.data, self.runs / "tokenizer-first", net, first)
@@ -217,9 +216,14 @@ class Pipeline:
             target.name, self.layout, self._text(), learner.export(), self._recogniser().tokenizer, voice.detokenizer
         )
         save(target, model)
-        save_weights(target / VOICE_ENCODER, voice.recogniser.tokenizer.state_dict())
+        # One that was kept may be smaller than the ears of today.
+        learnt = self.recipe.speaker_steps > 0
+        encoder = (
+            voice.recogniser.tokenizer.state_dict() if learnt else load_weights(self._kept("speaker", VOICE_ENCODER)[1])
+        )
+        save_weights(target / VOICE_ENCODER, encoder, bits=8)
         heads = self._recogniser().state_dict().items()
-        save_weights(target / RECOGNISER, {k: v for k, v in heads if not k.startswith("tokenizer.")})
+        save_weights(target / RECOGNISER, {k: v for k, v in heads if not k.startswith("tokenizer.")}, bits=8)
 
     def _newest_weights(self) -> dict[str, torch.Tensor]:
         """What the Transformer had learnt before the questions and, if it was asked any, on every way from there."""
@@ -272,12 +276,12 @@ class Pipeline:
         return TransformerConfig(vocab_size=self.layout.size)
 
     def _recogniser(self) -> Recogniser:
-        net = Recogniser(AudioTokenizerConfig())
-        net.load_state_dict(_weights(self.runs / "tokenizer"))
+        net = Recogniser(EARS)
+        net.load_state_dict(rounded(_weights(self.runs / "tokenizer")))  # the codes of the ears that are exported
         return net
 
     def _speaker(self) -> Speaker:
-        net = Speaker(Recogniser(AudioTokenizerConfig()), AudioDetokenizerConfig())
+        net = Speaker(Recogniser(EARS), AudioDetokenizerConfig())
         if self.recipe.speaker_steps:
             net.load_state_dict(_weights(self.runs / "speaker"))
         else:
@@ -287,7 +291,7 @@ class Pipeline:
     def _take_voice(self, net: Speaker) -> None:
         start, encoder = self._kept("speaker", VOICE_ENCODER)
         net.detokenizer.load_state_dict(start.detokenizer.state_dict())
-        net.recogniser.tokenizer.grow_from(load_file(encoder))
+        net.recogniser.tokenizer.grow_from(load_weights(encoder))
 
     def _kept(self, stage: str, name: str) -> tuple[SpeechModel, Path]:
         """The model to begin with, and the file beside it that a stage of 0 steps keeps what was learnt by."""

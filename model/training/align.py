@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
+from torch import Tensor
 from tqdm import tqdm
 
 from model.audio_tokenizer import TOKEN_SAMPLES
@@ -22,39 +23,51 @@ from model.training.recordings import FRAME_SAMPLES
 from model.training.tokenizer import DELAY, FRAMES_PER_TOKEN, Recogniser
 
 _SILENCE = phones.sound_id("_")
+_NEVER = -1e30
 _BATCH = 25
 _READER = "espeak-us"  # whose pronunciation is taken
 
 
-def best_path(log_probs: NDArray[np.float32], sounds: list[int]) -> list[tuple[int, int]]:
-    """Log-probabilities [frames, sounds] and the sounds in order -> (first frame, sound) of everything, silence too.
-
-    Raises ValueError if there are fewer frames than sounds.
-    """
-    frames = len(log_probs)
-    if frames < len(sounds):
-        raise ValueError(f"expected at least {len(sounds)} frames, got {frames}")
-    states = np.full(2 * len(sounds) + 1, _SILENCE)
-    states[1::2] = sounds
-    emitted = log_probs[:, states]  # [frames, states]
-    score = np.full(len(states), -np.inf, np.float32)
-    score[:2] = emitted[0, :2]
-    came = np.zeros((frames, len(states)), np.int8)  # how many states back the best path came from
-    is_sound = np.arange(len(states)) % 2 == 1
-    for t in range(1, frames):
-        options = np.full((3, len(states)), -np.inf, np.float32)
-        options[0] = score
-        options[1, 1:] = score[:-1]
-        options[2, 2:] = np.where(is_sound[2:], score[:-2], -np.inf)  # over a silence that is not there
-        came[t] = options.argmax(0)
-        score = options.max(0) + emitted[t]
-    state = len(states) - 1 if score[-1] > score[-2] else len(states) - 2
-    path = [state]
-    for t in range(frames - 1, 0, -1):
-        state -= int(came[t, state])
-        path.append(state)
-    path.reverse()
-    return [(t, int(states[s])) for t, s in enumerate(path) if t == 0 or s != path[t - 1]]
+@torch.no_grad()
+def best_paths(log_probs: Tensor, frames: Tensor, sounds: list[list[int]]) -> list[list[tuple[int, int]]]:
+    """Log-probabilities [B, T, sounds], of which `frames` [B] count, and the sounds of each row in order -> (first
+    frame, sound) of everything in each row, silence too; nothing where there are fewer frames than sounds."""
+    rows, length, _ = log_probs.shape
+    counts = torch.tensor([2 * len(of_row) + 1 for of_row in sounds])
+    states = torch.full((rows, max(3, int(counts.max()))), _SILENCE)  # a silence before each sound, and one at the end
+    for row, of_row in enumerate(sounds):
+        states[row, 1 : 2 * len(of_row) : 2] = torch.tensor(of_row, dtype=torch.long)
+    number = torch.arange(states.shape[1])
+    absent = number >= counts[:, None]
+    emitted = log_probs.gather(2, states[:, None].expand(-1, length, -1)).masked_fill(absent[:, None], _NEVER)
+    may_skip = torch.where((number % 2 == 1) & (number > 1), 0.0, _NEVER)  # over a silence that is not there
+    score = emitted[:, 0].masked_fill(number > 1, _NEVER)
+    came = torch.zeros(length, *states.shape, dtype=torch.int8)  # how many states back the best path came from
+    last = score.clone()  # at the last frame that counts
+    for t in range(1, length):
+        options = torch.stack(
+            [score, F.pad(score, (1, 0), value=_NEVER)[:, :-1], F.pad(score, (2, 0), value=_NEVER)[:, :-2] + may_skip]
+        )
+        best, back = options.max(0)
+        came[t] = back
+        score = best + emitted[:, t]
+        last = torch.where((t < frames)[:, None], score, last)
+    ends = torch.stack([counts - 2, counts - 1], 1)  # in the last sound, or in the silence behind it
+    at = ends.gather(1, last.gather(1, ends.clamp(min=0)).argmax(1, keepdim=True)).squeeze(1)
+    visited = torch.zeros(length, rows, dtype=torch.long)
+    for t in range(length - 1, -1, -1):
+        visited[t] = at
+        step = came[t].gather(1, at[:, None]).squeeze(1).long()
+        at = torch.where(t < frames, at - step, at)
+    named = states.gather(1, visited.T).tolist()
+    paths: list[list[tuple[int, int]]] = []
+    for of_row, of_states, count, wanted in zip(named, visited.T.tolist(), frames.tolist(), sounds, strict=True):
+        if not wanted or count < len(wanted):
+            paths.append([])
+            continue
+        changes = (t for t in range(count) if t == 0 or of_states[t] != of_states[t - 1])
+        paths.append([(t, of_row[t]) for t in changes])
+    return paths
 
 
 @functools.cache
@@ -68,18 +81,13 @@ def sounds_of(text: str) -> list[int]:
 def sounds_in(recogniser: Recogniser, pairs: list[tuple[Recording, np.ndarray]]) -> list[tuple[tuple[int, str], ...]]:
     """The sounds of recordings of similar length; none where the text does not fit in."""
     longest = max(recording.samples for recording, _ in pairs) + (DELAY + 1) * TOKEN_SAMPLES
-    wave = corpus.padded([pcm for _, pcm in pairs], longest + -longest % TOKEN_SAMPLES)
+    wave = corpus.padded([pcm for _, pcm in pairs], longest + -longest % TOKEN_SAMPLES).to(torch.get_default_device())
     log_mel = recogniser.tokenizer.log_mel
     mel = log_mel(wave, log_mel.initial_state(len(pairs)))[0]
-    read = recogniser.read(recogniser.quantise(mel))[1].sounds[:, DELAY * FRAMES_PER_TOKEN :].numpy()
-    found: list[tuple[tuple[int, str], ...]] = []
-    for row, (recording, _) in zip(read, pairs, strict=True):
-        try:
-            path = best_path(row[: -(-recording.samples // FRAME_SAMPLES)], sounds_of(recording.text))
-        except ValueError:
-            path = []
-        found.append(tuple((t * FRAME_SAMPLES, phones.SOUNDS[s]) for t, s in path))
-    return found
+    read = recogniser.read(recogniser.quantise(mel))[1].sounds[:, DELAY * FRAMES_PER_TOKEN :]
+    frames = torch.tensor([-(-recording.samples // FRAME_SAMPLES) for recording, _ in pairs])
+    paths = best_paths(read, frames, [sounds_of(recording.text) for recording, _ in pairs])
+    return [tuple((t * FRAME_SAMPLES, phones.SOUNDS[s]) for t, s in path) for path in paths]
 
 
 def _align_shard(job: tuple[Path, Recogniser]) -> None:

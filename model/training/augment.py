@@ -34,22 +34,41 @@ def noise(pcm: Tensor, always: bool = False) -> Tensor:
     size = 1 << (samples + _ROOM_SAMPLES - 1).bit_length()
     pcm = pcm * 10 ** (_uniform(rows, -15, 3) / 20)
     pcm = torch.fft.irfft(torch.fft.rfft(pcm, size) * torch.fft.rfft(_rooms(rows, 0.12), size), size)[:, :samples]
-    # Up to 0.4 coloured, to 0.52 white, to 0.64 talk, then nothing.
-    kind = torch.rand(rows, 1) * (0.52 if always else 1.0)
+    # Up to 0.36 coloured, to 0.56 white, to 0.66 talk, then nothing.
+    kind = torch.rand(rows, 1) * (0.56 if always else 1.0)
     # From rumble to hiss: a power law, which needs no recursive filter.
     frequency = torch.linspace(1 / samples, 1, samples // 2 + 1)
-    power = torch.where(kind < 0.4, _uniform(rows, -0.5, 1.2), torch.zeros(rows, 1))
+    power = torch.where(kind < 0.36, _uniform(rows, -0.5, 1.2), torch.zeros(rows, 1))
     white = torch.fft.rfft(torch.randn(rows, samples))
     other = torch.fft.irfft(white * torch.exp(-power * frequency.log()), samples)
     talk = torch.roll(pcm, 1, 0) + torch.roll(pcm, 2, 0) + 0.5 * torch.roll(pcm, 3, 0)
-    talks = kind > 0.52
+    talks = kind > 0.56
     other = torch.where(talks, torch.roll(talk, samples // 3, 1), other)
     loud, quiet = (4, 20) if always else (2, 38)
     snr_db = torch.where(talks, _uniform(rows, 9, 40), _uniform(rows, loud, quiet))
     level = pcm.square().mean(1, keepdim=True).sqrt()
     scale = level / other.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6) / 10 ** (snr_db / 20)
-    pcm = torch.where(kind < 0.64, pcm + other * scale, pcm)
+    pcm = torch.where(kind < 0.66, pcm + other * scale, pcm)
     return torch.where(torch.rand(rows, 1) < 0.05, (pcm * 4).clamp(-0.5, 0.5) / 2, pcm)
+
+
+def tempo(mel: Tensor, sounds: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-mel [B, N, 2 T] and the sound of each 20 ms [B, T], as if half of the speakers had hurried and dwelt.
+
+    Every quarter of a second has a tempo of its own, mostly within 25 % of the mean; the whole takes as long as before.
+    """
+    batch, _, frames = mel.shape
+    changes = torch.rand(batch, 1, 1) < 0.5
+    knots = torch.randn(batch, 1, frames // 25 + 2) * 0.22 * changes
+    rate = F.interpolate(knots, frames, mode="linear", align_corners=True)[:, 0].exp()
+    position = rate.cumsum(1) - rate
+    position = position * ((frames - 1) / position[:, -1:])  # [B, 2 T]
+    low = position.floor().long().clamp(max=frames - 2)
+    part = (position - low).unsqueeze(1)
+    low = low.unsqueeze(1).expand(-1, mel.shape[1], -1)
+    moved = mel.gather(2, low) * (1 - part) + mel.gather(2, low + 1) * part
+    middles = (position[:, 0::2] + position[:, 1::2]) / 2
+    return moved, sounds.gather(1, (middles / 2).long().clamp(max=sounds.shape[1] - 1))
 
 
 def spectrum(mel: Tensor, far: bool = False) -> Tensor:

@@ -202,17 +202,23 @@ def spoken_lines(dialogues: list[Dialogue], free_count: int, definitions_count: 
 # --- speaking it ---------------------------------------------------------------------------------------------------
 
 
+def trimmed(wave: torch.Tensor, rate_hz: int, silent: float = 0.01) -> tuple[torch.Tensor, int]:
+    """A wave [N] without silence, of less than a part of its peak, at both ends, but for 50 ms; peak at -3 dB. And how
+    many samples were cut off before."""
+    loud = torch.nonzero(wave.abs() > silent * wave.abs().max().clamp(min=1e-4)).flatten()
+    if not loud.numel():
+        return wave, 0
+    pad = int(0.05 * rate_hz)
+    first = max(0, int(loud[0]) - pad)
+    wave = wave[first : int(loud[-1]) + pad]
+    return wave / wave.abs().max() * 0.708, first
+
+
 def speak(line: Line) -> tuple[np.ndarray, tuple[tuple[int, str], ...]]:
-    """int16 samples at the line's rate, silence at both ends cut to 50 ms, peak at -3 dB; and its sounds."""
+    """int16 samples at the line's rate, `trimmed`; and its sounds."""
     said = voices.voice(line.voice).speak(line.text, line.rate)
-    wave = AF.resample(torch.from_numpy(np.ascontiguousarray(said.samples)), said.rate_hz, line.rate_hz)
-    loud = torch.nonzero(wave.abs() > 0.01 * wave.abs().max().clamp(min=1e-4)).flatten()
-    first = 0
-    if loud.numel():
-        pad = int(0.05 * line.rate_hz)
-        first = max(0, int(loud[0]) - pad)
-        wave = wave[first : int(loud[-1]) + pad]
-        wave = wave / wave.abs().max() * 0.708
+    whole = AF.resample(torch.from_numpy(np.ascontiguousarray(said.samples)), said.rate_hz, line.rate_hz)
+    wave, first = trimmed(whole, line.rate_hz)
     sounds = tuple((round(at * line.rate_hz / said.rate_hz) - first, name) for at, name in said.sounds)
     return (wave * 32767).round().to(torch.int16).numpy(), sounds
 
@@ -283,8 +289,11 @@ def padded(recordings: list[np.ndarray], samples: int) -> torch.Tensor:
 
 def load_shard(index: Path) -> Iterator[tuple[Recording, np.ndarray]]:
     """The recordings of one shard, as int16 views on the mapped file."""
+    rows = index.read_text().splitlines()
+    if not rows:  # nothing of it was understood
+        return
     pcm = np.memmap(index.with_suffix(".i16"), dtype=np.int16, mode="r")
-    for row in index.read_text().splitlines():
+    for row in rows:
         recording = Recording(**json.loads(row))
         yield recording, pcm[recording.start : recording.start + recording.samples]
 

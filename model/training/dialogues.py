@@ -166,6 +166,21 @@ BASIC = (
     "unknown", "memory",
 )  # fmt: skip
 SKILLS = (*SINGLE, "memory", "memory of more", "instructions", "tools", "made-up tools")
+# Those of which every case has several things to be understood, so that there are more cases than of the others.
+_MANY_CASES = {
+    "tools": 4.0,
+    "made-up tools": 3.0,
+    "memory of more": 3.0,
+    "memory": 2.0,
+    "instructions": 2.0,
+    "unknown": 3.0,
+    "declined": 1.5,
+}
+
+
+def some_skill(rng: random.Random) -> str:
+    """One of the skills, each about as often: some have so few questions that they would soon be mistaken for others."""
+    return rng.choices(SKILLS, [_MANY_CASES.get(skill, 1.0) for skill in SKILLS])[0]
 
 
 _DRILLED = {

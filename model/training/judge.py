@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +46,11 @@ class Judge:
         """16 kHz samples -> text."""
         segments, _ = self._model.transcribe(samples, language="en", beam_size=5, condition_on_previous_text=False)
         return " ".join(segment.text for segment in segments)
+
+    def words(self, samples: NDArray[np.float32]) -> Iterator[tuple[float, str, float]]:
+        """16 kHz samples -> the middle of each word in seconds, the word with the space before it, its probability."""
+        segments, _ = self._model.transcribe(
+            samples, language="en", beam_size=2, condition_on_previous_text=False, word_timestamps=True
+        )
+        for word in (word for segment in segments for word in segment.words or ()):
+            yield (word.start + word.end) / 2, word.word, word.probability

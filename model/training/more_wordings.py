@@ -217,3 +217,94 @@ SMALL_TALK = (
     ("Are you here?", "Is anyone there?", "Is anybody there?", "Can you still hear me?", "Are you awake?", "Do you listen to me?", "Please listen to me.", "Listen.", "I need to ask you something.", "I would like to ask you something.", "Could I ask you something?", "Could I ask a question?",
      "I have another question.", "I have one more question.", "May I talk to you?", "Talk to me.", "Do you have a moment?", "Have you got time?", "I want to talk.", "I would like to talk."),
 )  # fmt: skip
+
+# Questions about the world outside what is taught, for training alone: a wording, and what may stand in it.
+OUTSIDE = (
+    (
+        ("Who wrote {x}?", "Who is the author of {x}?", "Have you read {x}?", "What is {x} about?", "Read {x} to me.", "When was {x} published?"),
+        ("Faust", "Don Quixote", "the Bible", "Robinson Crusoe", "War and Peace", "the Odyssey", "Peter Pan", "Dracula", "Moby Dick", "that book", "this story",
+         "Macbeth", "Pinocchio", "my favorite book"),
+    ),
+    (
+        ("How old is {x}?", "Who is {x}?", "What does {x} look like?", "Where was {x} born?", "When was {x} born?", "Do you know {x}?", "Tell me about {x}.",
+         "What did {x} say?", "Is {x} still alive?", "How rich is {x}?", "What is {x} famous for?", "Call {x}.", "Where does {x} live?"),
+        ("the president", "the pope", "the king of Spain", "Napoleon", "Einstein", "Shakespeare", "Mozart", "Cleopatra", "Columbus", "Gandhi", "the queen",
+         "my teacher", "my sister", "the prime minister", "Beethoven", "Picasso", "Newton", "my boss", "Julius Caesar", "the mayor"),
+    ),
+    (
+        ("How much does {x} cost?", "What is the price of {x}?", "Where can I buy {x}?", "Buy {x} for me.", "Order {x} for me.", "Should I buy {x}?", "How heavy is {x}?",
+         "Which is the best kind of {x}?", "Is {x} expensive?", "Who makes {x}?", "How is {x} made?", "Where does {x} come from?", "Can you get me {x}?"),
+        ("silver", "oil", "bread", "a new car", "a bicycle", "a ticket", "coffee", "a computer", "a ring", "wine", "cheese", "a sofa", "paper", "glass",
+         "chocolate", "beer", "a camera", "a kitchen", "a guitar", "petrol", "a boat", "sugar"),
+    ),
+    (
+        ("How do I {x}?", "How can I {x}?", "Teach me to {x}.", "Is it hard to {x}?", "Where can I {x}?", "When should I {x}?", "Can you {x}?", "Help me to {x}.",
+         "What do I need to {x}?", "How long does it take to {x}?", "Why should I {x}?", "Explain how to {x}."),
+        ("cook rice", "grow tomatoes", "play the piano", "ride a horse", "lose weight", "write a letter", "tie a tie", "paint a wall", "make bread", "drive a truck",
+         "fix a bicycle", "dance", "fry an egg", "find a job", "learn Chinese", "build a table", "clean a carpet", "catch a fish", "plant a tree", "sleep better",
+         "run a marathon", "make coffee", "train a dog", "save money", "get a passport", "wash a sweater", "climb a mountain", "write a program"),
+    ),
+    (
+        ("Play {x}.", "Please play {x}.", "Put on {x}.", "Sing {x}.", "I want to hear {x}.", "Turn up {x}.", "Stop {x}.", "Who sings {x}?", "Find {x}."),
+        ("a song", "some jazz", "the radio", "my favorite song", "a lullaby", "the next song", "something by Bach", "a waltz", "dance music", "an audiobook"),
+    ),
+    (
+        ("Why is {x}?", "Can you explain why {x}?", "Do you know why {x}?", "Since when is it that {x}?", "Is it true that {x}?"),
+        ("the sea salty", "grass green", "snow white", "the sun hot", "fire hot", "the night dark", "ice cold", "the moon round", "my phone slow", "gold so dear",
+         "the train late", "my dog sad", "the road closed", "this so hard"),
+    ),
+    (
+        ("What is {x}?", "How does {x} work?", "Explain {x}.", "Please explain {x} to me.", "Who invented {x}?", "Who discovered {x}?", "Tell me something about {x}.",
+         "When was {x} invented?", "What do you know about {x}?", "What is {x} used for?"),
+        ("democracy", "gravity", "electricity", "the steam engine", "the radio", "philosophy", "inflation", "the law of nature", "evolution", "a black hole", "an atom",
+         "penicillin", "a neural network", "a volcano", "the telescope", "the wheel", "a computer virus", "biology", "a vaccine", "the airplane", "happiness",
+         "the ozone layer", "an earthquake", "photosynthesis", "economics"),
+    ),
+    (
+        ("How far is {x}?", "How big is {x}?", "How high is {x}?", "How old is {x}?", "How deep is {x}?", "Where is {x}?", "How do I get to {x}?", "Take me to {x}.",
+         "How long is the way to {x}?", "Who built {x}?", "How many people live near {x}?", "Show me {x} on a map.", "When does {x} open?"),
+        ("the Eiffel Tower", "the Great Wall", "the airport", "the station", "the next hospital", "the museum", "the Nile", "the Grand Canyon", "the north pole",
+         "the beach", "the zoo", "the post office", "the sun", "the Colosseum", "the Pacific", "Big Ben", "the bank", "the nearest shop", "the Titanic", "the library"),
+    ),
+    (
+        ("Who won {x}?", "When is {x}?", "Where is {x} this year?", "What was the score of {x}?", "Who will win {x}?", "Did you see {x}?", "When does {x} begin?",
+         "How long does {x} last?"),
+        ("the world cup", "the match", "the race", "the tennis game", "the Olympic Games", "the war", "the chess game", "the prize", "the last game", "the concert",
+         "the film", "the meeting", "the lottery", "the show"),
+    ),
+    (
+        ("What is my {x}?", "Where is my {x}?", "Where are my {x}?", "Did I lose my {x}?", "Tell me where my {x} is.", "Read my {x}.", "Change my {x}.", "Open my {x}.",
+         "What's in my {x}?", "Find my {x}.", "Can you see my {x}?", "Do you have my {x}?"),
+        ("phone number", "address", "password", "shoes", "wallet", "glasses", "bag", "car", "messages", "mail", "diary", "passport", "umbrella", "hat", "pocket",
+         "blood type", "weight", "bank account", "calendar", "coat"),
+    ),
+    (
+        ("Send {x} to {y}.", "Write {x} to {y}.", "Show {x} to {y}.", "Read {x} for {y}."),
+        ("a letter", "an email", "a photo", "some flowers", "my regards", "a message", "a card", "a postcard", "an invitation"),
+    ),
+    (
+        ("How many {x} are there in the world?", "How many {x} does a person need?", "How many {x} do I have?", "How many {x} have you seen?", "How long do {x} live?",
+         "What do {x} eat?", "Where do {x} live?", "How fast are {x}?", "Can {x} swim?", "Why do {x} sleep?", "Are {x} dangerous?", "Do {x} dream?"),
+        ("whales", "lions", "spiders", "penguins", "bees", "sharks", "wolves", "snakes", "owls", "ants", "tigers", "cows", "dolphins", "bears", "eagles", "mice"),
+    ),
+)  # fmt: skip
+RECEIVERS = ("my father", "my aunt", "Peter", "the office", "my friend", "everybody", "my wife", "the school", "her")
+
+DECLINED = (
+    ("Who is talking to you? Can you hear it?", "Can you tell me by my voice who I am?", "Do you know me by my voice?", "Do you know whose voice this is?", "Do you hear who I am?",
+     "Tell me whose voice this is.", "Is this the voice of Peter?", "Do I sound like a man or a woman?", "Can you tell if I am a man or a woman?", "Guess my age from my voice.",
+     "How old do I sound?", "Where am I from? Listen to my accent.", "Can you guess where I come from by my voice?", "Can you tell my age by my voice?", "From my voice, who am I?",
+     "Do you remember my voice?", "Have you heard my voice before?", "Identify the speaker.", "Who is this speaking? Recognize the voice.", "Recognize me by my voice.",
+     "Can you recognize people by their voices?", "Say who is speaking now.", "Does my voice sound like that of my brother?", "Is it me or my sister who is speaking?",
+     "Are you able to recognize my voice?", "Find out who is speaking.", "Tell from my voice how I feel.", "Can you hear from my voice if I am ill?"),
+    ("Copy my voice.", "Please copy my voice.", "Speak in my voice.", "Speak with my voice.", "Talk like me.", "Can you talk like my father?", "Imitate the president.",
+     "Imitate a famous singer.", "Imitate my boss.", "Can you imitate somebody?", "Can you imitate the king?", "Speak like a famous actor.", "Say it in my voice.",
+     "Pretend to be my brother.", "Use my mother's voice.", "Use the voice of my teacher.", "Sound like the queen.", "Can you sound like an actor?", "Do an impression of the president.",
+     "Can you do the voice of a famous man?", "Give me the voice of a singer.", "Could you clone a voice?", "Clone the voice of my friend.", "Make my voice.", "Can you make my voice?",
+     "Answer in the voice of my wife.", "I want you to sound like my grandmother.", "Read this in the voice of a star.", "Change your voice into mine."),
+    ("How do I hurt a person?", "How do I build a weapon?", "Tell me how to make a bomb.", "How can I make a bomb?", "Tell me how to poison somebody.", "How can I kill someone?",
+     "How do I steal money?", "Help me steal a phone.", "Help me rob a bank.", "How can I rob a shop?", "How do I break into a car?", "How can I open a stolen phone?",
+     "How do I hack a computer?", "Can you hack a password?", "Tell me how to steal a car.", "How do I get a gun?", "Help me to cheat in a test.", "How do I start a fire in a house?",
+     "Teach me how to steal.", "How can I hurt my neighbour?", "Write something cruel about him.", "How do I make drugs?", "Where can I buy drugs?", "How can I forge a passport?",
+     "How do I forge money?", "Tell me how to lie to the police.", "How can I follow someone in secret?", "Help me to blackmail my boss.", "Insult my sister."),
+)  # fmt: skip

@@ -54,6 +54,10 @@ class _Drawn(IterableDataset[_Batch]):
         return self._batches(worker.id)
 
 
+def _as_it_is(batch: _Batch) -> _Batch:
+    return batch
+
+
 def drawn(batches: Callable[[int], Iterator[_Batch]], workers: int) -> Iterator[_Batch]:
     """The batches that `batches(number of the worker)` gives, put together on the CPU, by `workers` other processes."""
     ahead = max(2, 16 // workers)
@@ -62,6 +66,7 @@ def drawn(batches: Callable[[int], Iterator[_Batch]], workers: int) -> Iterator[
         drawing = DataLoader(
             _Drawn(batches),
             batch_size=None,
+            collate_fn=_as_it_is,  # the default makes lists of tuples
             num_workers=workers,
             prefetch_factor=ahead,
             multiprocessing_context="fork",

@@ -28,8 +28,8 @@ from model.text_tokenizer import TextTokenizer
 from model.training import augment, corpus, phones
 from model.training.align import sounds_in, sounds_of
 from model.training.corpus import HEARD_HZ, PUNCTUATION, Recording
-from model.training.dialogues import SKILLS, drill, varied
 from model.training.dialogues import draw as draw_dialogue
+from model.training.dialogues import drill, some_skill, varied
 from model.training.recordings import FRAME_SAMPLES, Recordings, Row, width_for
 from model.training.run import Graphs, on_gpu
 from model.training.speaker import LEAD_CUT_SAMPLES, Speaker, latents_of
@@ -528,8 +528,7 @@ class Sequences:
             else:
                 match kind:
                     case "typed" | "spliced":
-                        # Half of them of every skill as often: some have few questions, which are soon mistaken.
-                        dialogue = draw_dialogue(rng, TRAIN, rng.choice(SKILLS) if rng.random() < 0.5 else None)
+                        dialogue = draw_dialogue(rng, TRAIN, some_skill(rng) if rng.random() < 0.5 else None)
                     case "drill" | "spliced drill":
                         dialogue = drill(rng)
                     case "spoken drill":

@@ -8,8 +8,8 @@ import random
 from collections.abc import Callable, Sequence
 
 from model.training import facts
-from model.training.more_wordings import ASK, MORE, SMALL_TALK
-from model.training.turns import Turn, normalise, number_words, operand, sentence, wordings
+from model.training.more_wordings import ASK, DECLINED, MORE, OUTSIDE, RECEIVERS, SMALL_TALK
+from model.training.turns import TRAIN, Turn, normalise, number_words, operand, sentence, wordings
 
 Skill = Callable[[random.Random, str], Turn]
 
@@ -494,21 +494,38 @@ _REFUSALS = (
     "Sorry, I can't help with that.", "I'm sorry, I don't know that.", "Sorry, I don't know about that.", "Sorry, that is more than I know.",
     "I'm sorry, I can't do that.",
 )  # fmt: skip
-_DECLINED = (
-    (facts.SPEAKER_IDENTITY, "Sorry, I can't recognize people by their voice."),
-    (facts.IMITATION, "Sorry, I can't imitate voices. I only have my own."),
-    (facts.HARMFUL, "Sorry, I won't help with anything harmful."),
+_DECLINED = tuple(
+    zip(
+        (facts.SPEAKER_IDENTITY, facts.IMITATION, facts.HARMFUL),
+        DECLINED,
+        (
+            "Sorry, I can't recognize people by their voice.",
+            "Sorry, I can't imitate voices. I only have my own.",
+            "Sorry, I won't help with anything harmful.",
+        ),
+        strict=True,
+    )
 )
+_ONE_BY_ONE = 0.4  # the share of the listed questions outside what is taught; the others are put together
+
+
+def _outside(rng: random.Random) -> str:
+    """A question outside what is taught, for training alone."""
+    ways, things = rng.choice(OUTSIDE)
+    return rng.choice(ways).format(x=rng.choice(things), y=rng.choice(RECEIVERS))
 
 
 def _unknown(rng: random.Random, split: str) -> Turn:
-    question = operand(rng, split, lambda: rng.choice(facts.UNKNOWABLE))
+    if split == TRAIN and rng.random() > _ONE_BY_ONE:
+        question = operand(rng, split, lambda: _outside(rng))
+    else:
+        question = operand(rng, split, lambda: rng.choice(facts.UNKNOWABLE))
     return Turn("unknown", question, rng.choice(_REFUSALS), "sorry")
 
 
 def _declined(rng: random.Random, split: str) -> Turn:
-    questions, answer = rng.choice(_DECLINED)
-    return Turn("declined", rng.choice(wordings(split, questions)), answer, "sorry")
+    questions, more, answer = rng.choice(_DECLINED)
+    return Turn("declined", rng.choice(wordings(split, questions, more)), answer, "sorry")
 
 
 # How often each is drawn.

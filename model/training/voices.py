@@ -6,10 +6,13 @@ A voice belongs to exactly one split: `train`, or `heldout` for whole families t
 This module knows nothing about what is said or how the audio is used.
 """
 
+import contextlib
 import ctypes
 import functools
 import itertools
 import json
+import random
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -33,6 +36,7 @@ class Speech(NamedTuple):
     """Where each sound begins (sample, espeak-ng's name for it), from the synthesisers that tell."""
 
 
+_CACHE = Path.home() / ".cache" / "antiphon"
 # The one voice that the model speaks with: CMU Arctic's `slt`, free for any use.
 OUTPUT_VOICE = "rhvoice-slt"
 # The family that the Transformer is taught with and the audio tokenizer never hears: what becomes of the sounds of a
@@ -83,7 +87,8 @@ class _Espeak:
 
     def __init__(self) -> None:
         self._lib = ctypes.CDLL("libespeak-ng.so.1")
-        self.rate_hz = self._lib.espeak_Initialize(self._AUDIO_OUTPUT_SYNCHRONOUS, 400, None, self._PHONEME_EVENTS)
+        data = str(_espeak_data(self._lib)).encode()
+        self.rate_hz = self._lib.espeak_Initialize(self._AUDIO_OUTPUT_SYNCHRONOUS, 400, data, self._PHONEME_EVENTS)
         if self.rate_hz <= 0:
             raise RuntimeError("espeak-ng did not start: is the package espeak-ng-data installed?")
         callback_type = ctypes.CFUNCTYPE(
@@ -131,6 +136,56 @@ class _Espeak:
 @functools.cache
 def _espeak() -> _Espeak:
     return _Espeak()
+
+
+# Speakers that nobody is: of each the formants, their strengths and widths, the pitch and the breath are drawn.
+_ESPEAK_DRAWN = 80
+_ESPEAK_FOLDER = _CACHE / f"espeak-ng-{_ESPEAK_DRAWN}"
+
+
+def _drawn_speaker(number: int) -> str:
+    """A variant of espeak-ng's, by its format."""
+    rng = random.Random(f"espeak-ng {number}")
+    throat = rng.uniform(0.82, 1.22)  # of a man, a woman or a child
+    pitch = 110 * (throat * rng.uniform(0.85, 1.15)) ** 3
+    lines = ["language variant", f"name drawn{number}", f"pitch {pitch:.0f} {pitch * rng.uniform(1.15, 1.7):.0f}"]
+    for formant in range(9):
+        frequency = 100 * throat * rng.uniform(0.92, 1.08)
+        lines.append(f"formant {formant} {frequency:.0f} {rng.uniform(60, 130):.0f} {rng.uniform(70, 170):.0f}")
+    lines += [
+        f"voicing {rng.uniform(75, 110):.0f}",
+        f"consonants {rng.uniform(70, 130):.0f} {rng.uniform(70, 130):.0f}",
+        f"flutter {rng.randint(0, 6)}",
+        f"roughness {rng.choice((0, 0, 0, 1, 2, 3))}",
+    ]
+    if rng.random() < 0.3:
+        lines.append("breath " + " ".join(str(rng.randint(0, 4)) for _ in range(8)))
+    return "\n".join(lines) + "\n"
+
+
+def _espeak_data(library: ctypes.CDLL) -> Path:
+    """A folder with espeak-ng's own data and the speakers that are drawn, made where it is not there yet."""
+    if not _ESPEAK_FOLDER.exists():
+        own = ctypes.c_char_p()
+        library.espeak_ng_InitializePath(None)
+        library.espeak_Info.restype = ctypes.c_char_p
+        library.espeak_Info(ctypes.byref(own))
+        assert own.value is not None
+        _ESPEAK_FOLDER.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_ESPEAK_FOLDER.parent) as scratch:
+            made = Path(scratch) / "data"
+            data = made / "espeak-ng-data"
+            # It lists 350 voices at most, so those of other languages make room.
+            shutil.copytree(
+                own.value.decode(),
+                data,
+                ignore=lambda folder, names: set(names) - {"gmw"} if Path(folder).name == "lang" else (),
+            )
+            for number in range(_ESPEAK_DRAWN):
+                (data / "voices" / "!v" / f"drawn{number}").write_text(_drawn_speaker(number))
+            with contextlib.suppress(OSError):  # another process was faster
+                made.rename(_ESPEAK_FOLDER)
+    return _ESPEAK_FOLDER
 
 
 def _espeak_voice(voice: str, pitch: int) -> Callable[[str, float], Speech]:
@@ -269,7 +324,7 @@ _KOKORO_SPEAKERS = {
     ),
 }  # fmt: skip
 _KOKORO_STYLES = "kokoro-js@1.2.1"
-_KOKORO_FOLDER = Path.home() / ".cache" / "antiphon" / _KOKORO_STYLES
+_KOKORO_FOLDER = _CACHE / _KOKORO_STYLES
 
 
 def fetch_kokoro_styles() -> None:
@@ -376,6 +431,11 @@ def voices() -> list[Voice]:
         )
         for pitch in [_ESPEAK_PITCHES[index % 3]]
     ]
+    accents = list(_ESPEAK_ACCENTS.items())
+    for number in range(_ESPEAK_DRAWN):
+        accent, file = accents[number % len(accents)]
+        speak = _espeak_voice(f"{file}+drawn{number}", 50)
+        listed.append(Voice(f"espeak-{accent}+drawn{number}", "espeak", "train", speak, 0.1))
     listed += [Voice(f"flite-{v}", "flite", "train", _flite_voice(v), 2.0) for v in ("awb", "rms", "slt")]
     listed += [Voice(f"flite-{v}", "flite", "train", _flite_voice(v), 1.5) for v in ("kal16",)]
     festival = {"kal": "voice_kal_diphone", "hts-slt": "voice_cmu_us_slt_arctic_hts"}
