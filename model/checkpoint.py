@@ -78,10 +78,14 @@ def _read(file: Any, name: str) -> torch.Tensor:
     return stored * file.get_tensor(name + _SCALE) if stored.dtype == torch.int8 else stored
 
 
+def _names(file: Any) -> list[str]:
+    return [name for name in file.keys() if not name.endswith(_SCALE)]  # noqa: SIM118
+
+
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """What `save_weights` wrote. Raises `FileNotFoundError`."""
     with safe_open(path, framework="pt") as file:
-        return {name: _read(file, name) for name in file.keys() if not name.endswith(_SCALE)}  # noqa: SIM118
+        return {name: _read(file, name) for name in _names(file)}
 
 
 def _fill(network: nn.Module, path: Path, weights: bool = True) -> None:
@@ -89,8 +93,7 @@ def _fill(network: nn.Module, path: Path, weights: bool = True) -> None:
     wanted = network.state_dict()
     try:
         with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if not name.endswith(_SCALE)]  # noqa: SIM118
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in _names(file)}
             wrong = [
                 f"{name}: expected {tuple(wanted[name].shape) if name in wanted else 'no such tensor'}, "
                 f"found {found.get(name, 'none')}"

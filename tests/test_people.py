@@ -1,11 +1,12 @@
 """Recordings of people: the games' compression, and which clips are written down."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from model.training import people
+from model.training import corpus, people
 
 
 class _Packer:
@@ -73,3 +74,19 @@ def test_each_clip_gets_its_words_and_an_unsure_one_none() -> None:
     texts = people.written_down(judge, [second] * 5)  # type: ignore[arg-type]
     assert texts == ["Open it.", "", "", "I'm in!", ""]
     assert judge.samples == 5 * 24_000
+
+
+def test_what_was_understood_is_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(people, "_judge", lambda: _Judge([(0.5, " Hello.", 0.9), (3.5, " Bye.", 0.8)]))
+    window = [(f"people-{i}", np.full(16_000, (i + 1) / 10, np.float32)) for i in range(3)]
+    index = tmp_path / "people-0000.jsonl"
+    people._make_shard((index, [window, window[:1]]))
+    (first, pcm), (last, other), (again, same) = corpus.load_shard(index)
+    assert [(r.text, r.voice, r.kind, r.start) for r in (first, last, again)] == [
+        ("Hello.", "people-0", "free", 0),
+        ("Bye.", "people-2", "free", 16_000),
+        ("Hello. Bye.", "people-0", "free", 32_000),
+    ]
+    assert (pcm == 3277).all()
+    assert (other == 9830).all()
+    assert np.array_equal(pcm, same)

@@ -5,9 +5,8 @@ is at every moment; the best path through both (Viterbi 1967) gives the times. S
 """
 
 import functools
-import json
 import multiprocessing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +80,7 @@ def sounds_of(text: str) -> list[int]:
 def sounds_in(recogniser: Recogniser, pairs: list[tuple[Recording, np.ndarray]]) -> list[tuple[tuple[int, str], ...]]:
     """The sounds of recordings of similar length; none where the text does not fit in."""
     longest = max(recording.samples for recording, _ in pairs) + (DELAY + 1) * TOKEN_SAMPLES
-    wave = corpus.padded([pcm for _, pcm in pairs], longest + -longest % TOKEN_SAMPLES).to(torch.get_default_device())
+    wave = corpus.padded([pcm for _, pcm in pairs], longest + -longest % TOKEN_SAMPLES)
     log_mel = recogniser.tokenizer.log_mel
     mel = log_mel(wave, log_mel.initial_state(len(pairs)))[0]
     read = recogniser.read(recogniser.quantise(mel))[1].sounds[:, DELAY * FRAMES_PER_TOKEN :]
@@ -101,9 +100,7 @@ def _align_shard(job: tuple[Path, Recogniser]) -> None:
         batch = todo[first : first + _BATCH]
         for i, sounds in zip(batch, sounds_in(recogniser, [pairs[i] for i in batch]), strict=True):
             rows[i] = replace(rows[i], sounds=sounds)
-    partial = index.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(asdict(r)) + "\n" for r in rows))
-    partial.rename(index)
+    corpus.write_index(index, rows)
 
 
 def align(folder: Path, recogniser: Recogniser, processes: int) -> None:

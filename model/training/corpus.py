@@ -7,14 +7,16 @@ recording). A shard is complete when its `.jsonl` exists, so a killed run resume
 import collections
 import functools
 import hashlib
+import itertools
 import json
 import multiprocessing
 import pickle
 import random
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from tqdm import tqdm
 from model.training import dialogues, voices
 from model.training.turns import HELDOUT, TRAIN, Dialogue
 
+_Job = TypeVar("_Job", bound=tuple[Any, ...])
 HEARD_HZ, SPOKEN_HZ = 16_000, 24_000
 _SHARD_RECORDINGS = 250
 _WORDNET, _SCOWL = Path("/usr/share/wordnet"), Path("/usr/share/dict/scowl")
@@ -223,21 +226,41 @@ def speak(line: Line) -> tuple[np.ndarray, tuple[tuple[int, str], ...]]:
     return (wave * 32767).round().to(torch.int16).numpy(), sounds
 
 
+def write_index(index: Path, recordings: Iterable[Recording]) -> None:
+    """The index of a shard whose samples are there: then it is complete."""
+    partial = index.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(asdict(recording)) + "\n" for recording in recordings))
+    partial.rename(index)
+
+
+def write_shard(index: Path, said: list[tuple[Recording, np.ndarray]]) -> None:
+    """Recordings and their int16 samples, one after the other, wherever they started before. Raises `ValueError` where
+    there are none."""
+    starts = itertools.accumulate((len(pcm) for _, pcm in said), initial=0)
+    np.concatenate([pcm for _, pcm in said]).tofile(index.with_suffix(".i16"))
+    write_index(index, (replace(recording, start=start) for (recording, _), start in zip(said, starts, strict=False)))
+
+
+def make_shards(make_one: Callable[[_Job], None], jobs: list[_Job], title: str, processes: int) -> None:
+    """Call `make_one` for each job, the first part of which is the index of a shard; those that exist are left."""
+    todo = [job for job in jobs if not job[0].exists()]
+    progress = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=title, unit="shard")
+    # Leaving the block ends the workers by force, which RHVoice's own thread needs.
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for _ in pool.imap_unordered(make_one, todo):
+            progress.update()
+    progress.close()
+
+
 def _make_shard(job: tuple[Path, list[Line]]) -> None:
     index, lines = job
     torch.set_num_threads(1)
-    rows, chunks, start = [], [], 0
+    said = []
     for line in lines:
         pcm, sounds = speak(line)
-        if len(pcm) < line.rate_hz // 5:  # a voice that could not say it
-            continue
-        rows.append(Recording(line.text, line.voice, line.kind, start, len(pcm), line.rate_hz, sounds))
-        chunks.append(pcm)
-        start += len(pcm)
-    np.concatenate(chunks).tofile(index.with_suffix(".i16"))
-    partial = index.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(asdict(r)) + "\n" for r in rows))
-    partial.rename(index)
+        if len(pcm) >= line.rate_hz // 5:  # else a voice that could not say it
+            said.append((Recording(line.text, line.voice, line.kind, 0, len(pcm), line.rate_hz, sounds), pcm))
+    write_shard(index, said)
 
 
 def make(folder: Path, lines: list[Line], processes: int) -> None:
@@ -257,13 +280,7 @@ def make(folder: Path, lines: list[Line], processes: int) -> None:
         (folder / f"{first // _SHARD_RECORDINGS:05d}.jsonl", lines[first : first + _SHARD_RECORDINGS])
         for first in range(0, len(lines), _SHARD_RECORDINGS)
     ]
-    todo = [job for job in jobs if not job[0].exists()]
-    progress = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=f"speaking {folder.name}", unit="shard")
-    # Leaving the block ends the workers by force, which RHVoice's own thread needs.
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for _ in pool.imap_unordered(_make_shard, todo):
-            progress.update()
-    progress.close()
+    make_shards(_make_shard, jobs, f"speaking {folder.name}", processes)
 
 
 def joined(folder: Path) -> Path:
@@ -289,11 +306,8 @@ def padded(recordings: list[np.ndarray], samples: int) -> torch.Tensor:
 
 def load_shard(index: Path) -> Iterator[tuple[Recording, np.ndarray]]:
     """The recordings of one shard, as int16 views on the mapped file."""
-    rows = index.read_text().splitlines()
-    if not rows:  # nothing of it was understood
-        return
     pcm = np.memmap(index.with_suffix(".i16"), dtype=np.int16, mode="r")
-    for row in rows:
+    for row in index.read_text().splitlines():
         recording = Recording(**json.loads(row))
         yield recording, pcm[recording.start : recording.start + recording.samples]
 

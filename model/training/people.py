@@ -6,12 +6,10 @@ alone: no voice of theirs is learnt.
 
 import functools
 import io
-import json
-import multiprocessing
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numba
@@ -20,20 +18,24 @@ import soundfile
 import torch
 import torchaudio.functional as AF
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from model.training.corpus import HEARD_HZ, Recording, trimmed
+from model.training.corpus import HEARD_HZ, Recording, make_shards, trimmed, write_shard
 from model.training.judge import Judge
+from model.training.voices import CACHE
 
 FAMILY = "people"
 _PACKAGES = {"sky": "beneath-a-steel-sky", "queen": "flight-of-the-amazon-queen"}
-_FOLDER = Path.home() / ".cache" / "antiphon" / "people"
+_FOLDER = CACHE / "people"
 _RATE_HZ = 11_025
 _SKY_SPEECH = range(50_000, 60_000)  # numbers of the files that are speech
 _SILENT = 0.03  # a part of the peak: these recordings have a noise of their own
 _SHORTEST_S, _LONGEST_S = 0.5, 12.0
 _WINDOW_S, _GAP_S = 28.0, 0.5  # Whisper takes as long for a second as for thirty: clips are written down together
+_SHARD_WINDOWS = 25  # a minute of work, and never so few clips that none is understood
 _SURE, _LEAST_SURE = 0.7, 0.15  # the mean probability of the words of a clip, and that of each
+
+_Window = list[tuple[str, NDArray[np.float32]]]
+"""Clips that are written down together, and who speaks."""
 
 
 def fetch() -> None:
@@ -42,13 +44,12 @@ def fetch() -> None:
         target = _FOLDER / name
         if target.exists():
             continue
-        partial = _FOLDER / f"{name}.partial"
-        partial.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", package], cwd=partial, check=True, capture_output=True)
-        [archive] = partial.glob("*.deb")
-        subprocess.run(["dpkg-deb", "-x", archive.name, "."], cwd=partial, check=True)
-        archive.unlink()
-        partial.rename(target)
+        _FOLDER.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_FOLDER) as scratch:
+            subprocess.run(["apt-get", "download", package], cwd=scratch, check=True, capture_output=True)
+            [archive] = Path(scratch).glob("*.deb")
+            subprocess.run(["dpkg-deb", "-x", archive, Path(scratch) / name], check=True)
+            (Path(scratch) / name).rename(target)
 
 
 # --- the games' files ----------------------------------------------------------------------------------------------
@@ -183,8 +184,8 @@ def written_down(judge: Judge, waves: list[NDArray[np.float32]]) -> list[str]:
     return texts
 
 
-def _windows() -> Iterator[list[tuple[str, NDArray[np.float32]]]]:
-    waiting: list[tuple[str, NDArray[np.float32]]] = []
+def _windows() -> Iterator[_Window]:
+    waiting: _Window = []
     for name, wave in clips():
         together = sum(len(w) / HEARD_HZ + _GAP_S for _, w in waiting)
         if waiting and together + len(wave) / HEARD_HZ > _WINDOW_S:
@@ -200,20 +201,17 @@ def _judge() -> Judge:
     return Judge()
 
 
-def _make_shard(job: tuple[Path, list[tuple[str, NDArray[np.float32]]]]) -> None:
-    index, window = job
+def _make_shard(job: tuple[Path, list[_Window]]) -> None:
+    index, windows = job
     torch.set_num_threads(1)
-    texts = written_down(_judge(), [wave for _, wave in window])
-    rows, chunks, start = [], [], 0
-    for (name, wave), text in zip(window, texts, strict=True):
-        if text:
-            rows.append(Recording(text, name, "free", start, len(wave), HEARD_HZ))
-            chunks.append((wave * 32767).round().astype(np.int16))
-            start += len(wave)
-    np.concatenate([np.zeros(0, np.int16), *chunks]).tofile(index.with_suffix(".i16"))
-    partial = index.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(asdict(r)) + "\n" for r in rows))
-    partial.rename(index)
+    said = []
+    for window in windows:
+        texts = written_down(_judge(), [wave for _, wave in window])
+        for (name, wave), text in zip(window, texts, strict=True):
+            if text:
+                recording = Recording(text, name, "free", 0, len(wave), HEARD_HZ)
+                said.append((recording, (wave * 32767).round().astype(np.int16)))
+    write_shard(index, said)
 
 
 def make(folder: Path, processes: int) -> None:
@@ -221,10 +219,9 @@ def make(folder: Path, processes: int) -> None:
     are."""
     fetch()
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(folder / f"{FAMILY}-{i:04d}.jsonl", window) for i, window in enumerate(_windows())]
-    todo = [job for job in jobs if not job[0].exists()]
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc="writing down people", unit="window")
-        for _ in pool.imap_unordered(_make_shard, todo):
-            bar.update()
-        bar.close()
+    windows = list(_windows())
+    jobs = [
+        (folder / f"{FAMILY}-{first // _SHARD_WINDOWS:04d}.jsonl", windows[first : first + _SHARD_WINDOWS])
+        for first in range(0, len(windows), _SHARD_WINDOWS)
+    ]
+    make_shards(_make_shard, jobs, "writing down people", processes)

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from model.training import facts
-from model.training.more_wordings import ASK, DECLINED, MORE, OUTSIDE, RECEIVERS, SMALL_TALK
+from model.training.more_wordings import ASK, MORE, OUTSIDE, RECEIVERS, SMALL_TALK
 from model.training.turns import TRAIN, Turn, normalise, number_words, operand, sentence, wordings
 
 Skill = Callable[[random.Random, str], Turn]
@@ -494,17 +494,10 @@ _REFUSALS = (
     "Sorry, I can't help with that.", "I'm sorry, I don't know that.", "Sorry, I don't know about that.", "Sorry, that is more than I know.",
     "I'm sorry, I can't do that.",
 )  # fmt: skip
-_DECLINED = tuple(
-    zip(
-        (facts.SPEAKER_IDENTITY, facts.IMITATION, facts.HARMFUL),
-        DECLINED,
-        (
-            "Sorry, I can't recognize people by their voice.",
-            "Sorry, I can't imitate voices. I only have my own.",
-            "Sorry, I won't help with anything harmful.",
-        ),
-        strict=True,
-    )
+_DECLINED = (
+    (facts.SPEAKER_IDENTITY, MORE["speaker identity"], "Sorry, I can't recognize people by their voice."),
+    (facts.IMITATION, MORE["imitation"], "Sorry, I can't imitate voices. I only have my own."),
+    (facts.HARMFUL, MORE["harmful"], "Sorry, I won't help with anything harmful."),
 )
 _ONE_BY_ONE = 0.4  # the share of the listed questions outside what is taught; the others are put together
 

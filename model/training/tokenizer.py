@@ -34,7 +34,7 @@ _TAIL_S = 0.32  # silence after each recording: the encoder may run this far beh
 # are more like people. And strangers must stay strangers.
 _TIMES = {"kokoro": 4, people.FAMILY: 3, voices.STRANGERS: 0}
 
-# What hears: larger ones hear strangers better, and are a small part of what an answer takes.
+# What hears. Larger ones read fewer phones of people wrongly, of synthetic strangers as many (model/README.md).
 EARS = AudioTokenizerConfig(early_blocks=2, blocks=16)
 # Beside a model: the heads of the recogniser that its tokenizer was taught in.
 RECOGNISER = "recogniser.safetensors"

@@ -36,7 +36,8 @@ class Speech(NamedTuple):
     """Where each sound begins (sample, espeak-ng's name for it), from the synthesisers that tell."""
 
 
-_CACHE = Path.home() / ".cache" / "antiphon"
+CACHE = Path.home() / ".cache" / "antiphon"
+"""What is fetched or made once for training."""
 # The one voice that the model speaks with: CMU Arctic's `slt`, free for any use.
 OUTPUT_VOICE = "rhvoice-slt"
 # The family that the Transformer is taught with and the audio tokenizer never hears: what becomes of the sounds of a
@@ -140,7 +141,6 @@ def _espeak() -> _Espeak:
 
 # Speakers that nobody is: of each the formants, their strengths and widths, the pitch and the breath are drawn.
 _ESPEAK_DRAWN = 80
-_ESPEAK_FOLDER = _CACHE / f"espeak-ng-{_ESPEAK_DRAWN}"
 
 
 def _drawn_speaker(number: int) -> str:
@@ -165,27 +165,29 @@ def _drawn_speaker(number: int) -> str:
 
 def _espeak_data(library: ctypes.CDLL) -> Path:
     """A folder with espeak-ng's own data and the speakers that are drawn, made where it is not there yet."""
-    if not _ESPEAK_FOLDER.exists():
-        own = ctypes.c_char_p()
-        library.espeak_ng_InitializePath(None)
-        library.espeak_Info.restype = ctypes.c_char_p
-        library.espeak_Info(ctypes.byref(own))
-        assert own.value is not None
-        _ESPEAK_FOLDER.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=_ESPEAK_FOLDER.parent) as scratch:
-            made = Path(scratch) / "data"
-            data = made / "espeak-ng-data"
-            # It lists 350 voices at most, so those of other languages make room.
-            shutil.copytree(
-                own.value.decode(),
-                data,
-                ignore=lambda folder, names: set(names) - {"gmw"} if Path(folder).name == "lang" else (),
-            )
-            for number in range(_ESPEAK_DRAWN):
-                (data / "voices" / "!v" / f"drawn{number}").write_text(_drawn_speaker(number))
-            with contextlib.suppress(OSError):  # another process was faster
-                made.rename(_ESPEAK_FOLDER)
-    return _ESPEAK_FOLDER
+    own = ctypes.c_char_p()
+    library.espeak_ng_InitializePath(None)
+    library.espeak_Info.restype = ctypes.c_char_p
+    version = library.espeak_Info(ctypes.byref(own)).decode()
+    assert own.value is not None
+    folder = CACHE / f"espeak-ng-{version}-{_ESPEAK_DRAWN}"  # another version cannot read the data of this one
+    if folder.exists():
+        return folder
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        made = Path(scratch) / "data"
+        data = made / "espeak-ng-data"
+        # It lists 350 voices at most, so those of other languages make room.
+        shutil.copytree(
+            own.value.decode(),
+            data,
+            ignore=lambda folder, names: set(names) - {"gmw"} if Path(folder).name == "lang" else (),
+        )
+        for number in range(_ESPEAK_DRAWN):
+            (data / "voices" / "!v" / f"drawn{number}").write_text(_drawn_speaker(number))
+        with contextlib.suppress(OSError):  # another process was faster
+            made.rename(folder)
+    return folder
 
 
 def _espeak_voice(voice: str, pitch: int) -> Callable[[str, float], Speech]:
@@ -324,7 +326,7 @@ _KOKORO_SPEAKERS = {
     ),
 }  # fmt: skip
 _KOKORO_STYLES = "kokoro-js@1.2.1"
-_KOKORO_FOLDER = _CACHE / _KOKORO_STYLES
+_KOKORO_FOLDER = CACHE / _KOKORO_STYLES
 
 
 def fetch_kokoro_styles() -> None:
@@ -451,9 +453,14 @@ def voices() -> list[Voice]:
     return listed
 
 
+@functools.cache
+def _by_name() -> dict[str, Voice]:
+    return {v.name: v for v in voices()}
+
+
 def voice(name: str) -> Voice:
     """The voice of that name. Raises `KeyError` if there is none."""
-    return {v.name: v for v in voices()}[name]
+    return _by_name()[name]
 
 
 def of_split(split: str) -> list[Voice]:
