@@ -5,16 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import soundfile
+from rapidfuzz.distance import Levenshtein
 
 from clients import sound
 from model import EMBEDDED
 from model.checkpoint import load
-from model.evaluation import speech, turn_taking
+from model.evaluation import ears, speech, turn_taking
 from model.evaluation.command import dialogue_figures, speaking_figures, spoken_answers, turn_figures
 from model.evaluation.dialogues import Answered, Question, held_out, word_error_rate, word_errors
 from model.evaluation.speech import Spoken
 from model.evaluation.targets import TARGETS
 from model.evaluation.turn_taking import Decision
+from model.training import phones
+from model.training.tokenizer import load_recogniser
 from model.training.turns import Dialogue, Turn
 from server.engine.engine_config import EngineConfig
 from server.engine.speech_engine import SpeechEngine
@@ -47,6 +50,24 @@ def test_shares_are_of_what_was_asked_on_that_kind_of_line() -> None:
     assert figures["false_refusals"] == 0.2  # one of five; where it may refuse, it is none
     assert figures["hearing_wer"] == 0.2
     assert figures["dialogues"] == 7
+
+
+def _phones(symbols: str) -> list[int]:
+    return [phones.SYMBOLS.index(symbol) + 1 for symbol in symbols]
+
+
+def test_phones_are_counted_once_each_and_without_the_borders_of_words() -> None:
+    b, d, space = _phones("bd ")
+    assert ears.decoded([0, b, b, 0, b, d, d, space, 0]) == [b, b, d, space]
+    assert ears.plain([b, space, d]) == [b, d]
+
+
+def test_the_recogniser_reads_the_phones_of_a_question_and_few_of_them_in_noise() -> None:
+    recogniser, wanted = load_recogniser(EMBEDDED), _phones("plizspɛlðəwɜɹdɡɑɹdənfɔɹmi")
+    question, _ = soundfile.read(sound.questions()[4], dtype="int16")  # Please spell the word garden for me.
+    noise = np.random.default_rng(0).normal(0, 3000, len(question)).astype(np.int16)
+    wrong = [Levenshtein.distance(ears.phones_of(recogniser, heard), wanted) for heard in (question, noise)]
+    assert wrong[0] < len(wanted) / 3 < len(wanted) / 2 < wrong[1]
 
 
 def test_every_promise_is_kept_or_missed_by_what_was_measured() -> None:

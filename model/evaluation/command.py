@@ -4,6 +4,7 @@ dialogues  held-out wordings and operands of every skill, in held-out voice fami
 listening  free English, written down
 speaking   free English read aloud, and the answers of the dialogues; Whisper-base listens (extra: eval)
 turns      questions with a pause in mid-sentence: taken for the end? and how long after the real one it is known
+ears       phones of free English, read by the recogniser that the ears were taught in
 
 It needs the synthesisers and texts that training listens to (`make apt`), and takes about a quarter of an hour.
 
@@ -14,7 +15,8 @@ Last line, JSON: `command`, `seed`, `dialogues`, `right` and `basic` (shares of 
 `by_voice` (clean), `by_condition`, `arithmetic`, `memory` (over three or more turns), `hearing_wer` (clean questions),
 `false_refusals`, `transcription_wer`, `spoken_wer`, `aloud_wer`, `naturalness`, `cut_offs`, `decision_ms` (median of
 the turns that were not cut off), `unended` (share of spoken answers that babble or did not end by themselves),
-`size_mb`, `real_time_factor` (engine seconds per second of answer, one session); what was not measured is missing.
+`phones_wrong` (by condition and voice), `size_mb`, `real_time_factor` (engine seconds per second of answer, one
+session); what was not measured is missing.
 """
 
 import argparse
@@ -33,7 +35,7 @@ from tqdm import tqdm
 from benchmarks.targets import table
 from model import EMBEDDED
 from model.checkpoint import load
-from model.evaluation import speech, turn_taking
+from model.evaluation import ears, speech, turn_taking
 from model.evaluation.dialogues import CONDITIONS, Answered, Question, converse, held_out, strangers, word_error_rate
 from model.evaluation.speech import Spoken
 from model.evaluation.targets import ALONE, ARITHMETIC, TARGETS
@@ -44,7 +46,7 @@ from model.training.tokenizer import load_recogniser
 from server.engine.engine_config import EngineConfig
 from server.engine.speech_engine import SpeechEngine
 
-PARTS = ("dialogues", "listening", "speaking", "turns")
+PARTS = ("dialogues", "listening", "speaking", "turns", "ears")
 _TIMED = 8  # dialogues held one after the other, for the real-time factor
 _RATED = 20  # answers whose naturalness is estimated: 0.3 s each
 _MAY_REFUSE = ("unknown", "declined")
@@ -108,7 +110,7 @@ def dialogue_figures(results: Held, more: Held) -> dict[str, Any]:
         "by_skill": shares((q.skill, right) for q, right in of_one),
         "by_voice": shares((q.voice, right) for q, right in clean),
         "by_condition": shares((q.condition, right) for q, right in final),
-        "arithmetic": share([right for q, right in clean if q.skill in ARITHMETIC]),
+        "arithmetic": share([right for q, right in of_one if q.skill in ARITHMETIC]),
         "memory": share([right for q, right in of_one if q.skill.startswith("memory") and len(q.dialogue.turns) > 2]),
         "hearing_wer": round(word_error_rate(heard), 4) if heard else None,
         "false_refusals": share(refusals),
@@ -154,6 +156,10 @@ def print_tables(result: dict[str, Any]) -> None:
         print(f"\n{title.replace('_', ' '):<20} right")
         for name, right in result[title].items():
             print(f"{name:<20} {100 * right:4.0f} %")
+    for line, by_voice in result.get("phones_wrong", {}).items():
+        print(f"\n{f'phones, {line}':<20} wrong")
+        for voice, wrong in by_voice.items():
+            print(f"{voice:<20} {100 * wrong:4.0f} %")
     print(f"\n{table((target, target.find(result)) for target in TARGETS)}")
 
 
@@ -213,12 +219,12 @@ def main(argv: list[str]) -> int:
     try:
         for name in strangers():
             voices.voice(name).speak("One.", 1.0)
-        if "listening" in parts or "speaking" in parts:
+        if {"listening", "speaking", "ears"} & set(parts):
             corpus.expect_sentences()
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         parser.error(f"expected the synthesisers and texts of model/training/apt.txt (`make apt`): {error}")
     listener = speech.Listener() if "speaking" in parts else None
-    recogniser = load_recogniser(options.model_dir) if "turns" in parts else None
+    recogniser = load_recogniser(options.model_dir) if {"turns", "ears"} & set(parts) else None
     engine = SpeechEngine(load(options.model_dir), EngineConfig(slots=options.sessions))
     skills = tuple(options.skill or (BASIC if options.basic else SKILLS))
     size = sum(file.stat().st_size for file in options.model_dir.iterdir()) / 1e6
@@ -240,10 +246,13 @@ def main(argv: list[str]) -> int:
         result["transcription_wer"] = round(speech.transcribe(engine, options.sentences), 4)
     if listener is not None:
         result |= speaking_figures(listener, speech.read_aloud(engine, options.judge), spread(said, options.judge))
-    if recogniser is not None:
+    if recogniser is not None and "turns" in parts:
         most = -(-options.pauses // len(skills))
         questions = spread(held_out(most, skills, "clean", options.seed + 1), options.pauses)
         result |= turn_figures(turn_taking.take_turns(engine, turn_taking.hesitant_questions(recogniser, questions)))
+    if recogniser is not None and "ears" in parts:
+        lines = options.condition or CONDITIONS
+        result["phones_wrong"] = ears.phones_wrong(recogniser, options.sentences, lines)
     print_tables(result)
     print(json.dumps(result))
     return 0
