@@ -44,6 +44,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one short run of each, to see that all of them work")
     chosen = parser.parse_args(argv)
+    try:
+        chosen.out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=chosen.out):
+            pass
+    except OSError as error:  # told before the work of a quarter of an hour, not after it
+        parser.error(f"--out: expected a folder to write into, got: {error}")
     repeats = 1 if chosen.quick else chosen.repeats
     started_s = time.perf_counter()
     try:
@@ -52,7 +58,6 @@ def main(argv: list[str]) -> int:
         print(f"expected a server to measure, got: {error}", file=sys.stderr)
         return 2
     name = chosen.out / f"{datetime.date.today().isoformat()}-{chosen.machine}"
-    chosen.out.mkdir(parents=True, exist_ok=True)
     kept, drawn = Path(f"{name}.json"), Path(f"{name}.html")
     kept.write_text(json.dumps({"results": results}, separators=(",", ":")) + "\n", encoding="utf-8")
     drawn.write_text(page(results), encoding="utf-8")

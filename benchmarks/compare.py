@@ -17,6 +17,8 @@ KEYS = {
     "ratios": "for each name its medians over those of the first one",
     "turns": "counted turns of all servers",
     "answered": "those that were answered",
+    "refused": "sessions of all servers that were turned away",
+    "lost": "sessions of all servers that ended early",
 }
 
 
@@ -56,8 +58,7 @@ async def _compare(servers: dict[str, str], chosen: argparse.Namespace) -> int:
         "mode": chosen.mode,
         "servers": {n: f | {"raw": raw(held[n])} for n, f in figures.items()},
         "ratios": {name: _ratios(found, first) for name, found in figures.items()},
-        "turns": sum(f["turns"] for f in figures.values()),
-        "answered": sum(f["answered"] for f in figures.values()),
+        **{key: sum(f[key] for f in figures.values()) for key in ("turns", "answered", "refused", "lost")},
     }
     return finish(result, chosen)
 

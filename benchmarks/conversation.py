@@ -57,9 +57,13 @@ async def reach(url: str, key: str | None) -> None:
 
 
 def carry_out(work: Coroutine[Any, Any, int]) -> int:
-    """Run a benchmark; the exit status is 2, with a line that says why, if there is no server to be measured."""
+    """Run a benchmark; the exit status is 2, with a line that says why, if there is no server to be measured, or
+    nothing that could be said to it."""
     try:
         return asyncio.run(work)
+    except sound.UnreadableSound as error:
+        print(error)
+        return 2
     except (RealtimeError, ServerDidNotStart, OSError) as error:
         code = getattr(error, "code", None)
         hint = "; give its key with --key" if code == "invalid_api_key" else ""

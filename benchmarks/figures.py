@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -134,17 +135,24 @@ def machine() -> Figures:
 
 
 def finish(result: Figures, chosen: argparse.Namespace) -> int:
-    """Print the result as the last line, save it if that was asked for.
+    """Save the result if that was asked for, and print it as the last line, saved or not.
 
-    0 if every turn was answered, and no session refused or lost.
+    0 if every turn was answered, and no session refused or lost; 2 if it could not be saved.
     """
     result |= machine()
+    unsaved = None
     if chosen.save is not None:
-        chosen.save.parent.mkdir(parents=True, exist_ok=True)
-        chosen.save.write_text(json.dumps(result, indent=1) + "\n")
+        try:
+            chosen.save.parent.mkdir(parents=True, exist_ok=True)
+            chosen.save.write_text(json.dumps(result, indent=1) + "\n")
+        except OSError as error:
+            unsaved = error
+            print(f"--save: expected a file to write, got: {error}", file=sys.stderr)
     if result.get("generator_was_too_slow"):
         print("The load generator itself was too slow: these figures are an upper bound.")
     print(json.dumps(without_raw(result)))
+    if unsaved is not None:
+        return 2
     whole = not (result.get("refused", 0) or result.get("lost", 0))
     return 0 if whole and result.get("answered", 0) == result.get("turns", 0) else 1
 

@@ -23,6 +23,7 @@ from benchmarks.progress import Progress
 from benchmarks.schedule import hold, plan
 from benchmarks.targets import Figures
 from clients import sound
+from server.options import positive
 
 _SHARE, _VIABILITY = 0.95, 0.99
 RUN = {
@@ -40,20 +41,24 @@ KEYS = {
     "limit_ms": "the limit of time to first audio, from the end of the speech",
     "turns": "counted turns of all runs",
     "answered": "those that were answered",
+    "refused": "sessions of all runs that were turned away",
+    "lost": "sessions of all runs that ended early",
     "generator_was_too_slow": "whether this benchmark was the bottleneck in any run",
 }
 
 
 def main(argv: list[str]) -> int:
-    """Run the benchmark; 0 if every turn was answered, or with `--find` if any count held."""
+    """Run the benchmark; 0 if every turn was answered and no session refused, or with `--find` if any count held."""
     parser = benchmark("load", __doc__, KEYS)
     add_server(parser)
     add_conversation(parser, mode="semantic_vad", warmup=1)
-    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 4, 8], help="(default: 1 4 8)")
+    parser.add_argument("--sessions", type=positive, nargs="+", default=[1, 4, 8], help="(default: 1 4 8)")
     parser.add_argument("--find", action="store_true", help="find the largest count that holds, from the first on")
-    parser.add_argument("--most", type=int, default=64, help="where --find gives up (default: %(default)s)")
+    parser.add_argument("--most", type=positive, default=64, help="where --find gives up (default: %(default)s)")
     add_schedule(parser)
     chosen = parser.parse_args(argv)
+    if chosen.find and chosen.sessions[0] > chosen.most:
+        parser.error(f"expected --find to begin with at most --most {chosen.most} sessions, got {chosen.sessions[0]}")
 
     async def run() -> int:
         runs: dict[int, Figures] = {}
@@ -78,8 +83,7 @@ def main(argv: list[str]) -> int:
             "runs": {str(count): runs[count] for count in sorted(runs)},
             "holds": held,
             "limit_ms": chosen.limit_ms,
-            "turns": sum(f["turns"] for f in runs.values()),
-            "answered": sum(f["answered"] for f in runs.values()),
+            **{key: sum(f[key] for f in runs.values()) for key in ("turns", "answered", "refused", "lost")},
             "generator_was_too_slow": any(f["generator_was_too_slow"] for f in runs.values()),
         }
         print(f"The largest number of sessions that holds {chosen.limit_ms:g} ms: {held}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 import time
@@ -43,7 +44,9 @@ async def child_server(module: str, *arguments: str) -> AsyncIterator[int]:
     """Run a module that serves on the port that follows `arguments`; yield the port. Raises `ServerDidNotStart`."""
     port = _free_port()
     command = [sys.executable, "-m", module, *arguments, str(port)]
-    child = await asyncio.create_subprocess_exec(*command)
+    # It listens on loopback, for this process alone: keys that the environment asks others for are not asked for here.
+    environment = {name: value for name, value in os.environ.items() if name != "ANTIPHON_API_KEYS"}
+    child = await asyncio.create_subprocess_exec(*command, env=environment)
     try:
         deadline_s = time.perf_counter() + _START_TIMEOUT_S
         while not await asyncio.to_thread(_healthy, f"http://127.0.0.1:{port}/health"):

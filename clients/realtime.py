@@ -172,8 +172,14 @@ class RealtimeClient:
 
         Raises `RealtimeError` if the server says something else, `OSError` if there is none.
         """
-        if model:
+        try:
             parts = urlsplit(url)
+            _ = parts.port  # one that is no number up to 65535 is found out only here
+        except ValueError as wrong:
+            raise RealtimeError(
+                f"expected an address with a host and a port, got {url}: {wrong}", "invalid_url"
+            ) from wrong
+        if model:
             query = urlencode(dict(parse_qsl(parts.query)) | {"model": model})
             url = urlunsplit(parts._replace(query=query))
         key = key_for(url, api_key)

@@ -18,6 +18,7 @@ from typing import Any
 
 from clients.keys import KEY_HELP
 from clients.realtime import Event, RealtimeClient, RealtimeError
+from server.options import more_than_nothing
 
 _ID = re.compile(r"\b(?:item|resp|call|sess|conv|event)_[0-9a-f]{8,}\b")
 _LAST_WORDS_S = 20.0  # for answers that are still being given when everything has been sent
@@ -36,14 +37,24 @@ async def run(argv: list[str]) -> int:
     parser.add_argument("recording", type=Path, help="a `sess_….jsonl` that `antiphon serve --record FOLDER` wrote")
     parser.add_argument("--url", default="ws://127.0.0.1:8000/v1/realtime", help="(default: %(default)s)")
     parser.add_argument("--key", help=KEY_HELP)
-    parser.add_argument("--speed", type=float, default=1.0, help="times as fast (default: %(default)s)")
+    parser.add_argument("--speed", type=more_than_nothing, default=1.0, help="times as fast (default: %(default)s)")
     options = parser.parse_args(argv)
     try:
-        lines = [json.loads(line) for line in options.recording.read_text().splitlines()]
-        return await _replay(lines, options)
-    except (RealtimeError, OSError, json.JSONDecodeError) as error:
+        return await _replay(_read(options.recording), options)
+    except (RealtimeError, OSError, ValueError) as error:
         print(f"antiphon replay: {error}", file=sys.stderr)
         return 2
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a recording. Raises `OSError` and `ValueError`."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for line in lines:
+            line["at_s"], line["by"], line["event"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected a recording of `antiphon serve --record`, got {error!r}") from error
+    return lines
 
 
 class _Ids:

@@ -16,6 +16,10 @@ class UnreadableSound(OSError):
     """A file that libsndfile cannot read."""
 
 
+class UnwritableSound(OSError):
+    """A file that libsndfile cannot write."""
+
+
 def read(path: Path) -> NDArray[np.int16]:
     """Any file that libsndfile reads, at any rate, mixed to mono. Raises `UnreadableSound`."""
     try:
@@ -27,12 +31,14 @@ def read(path: Path) -> NDArray[np.int16]:
 
 
 def write(path: Path, pcm: bytes) -> None:
-    """PCM16 at 24 kHz as a file of the kind that its suffix says; without a known one as wav."""
+    """PCM16 at 24 kHz as a file of the kind that its suffix says; without a known one as wav. Raises `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix[1:].upper()
-    soundfile.write(
-        path, np.frombuffer(pcm, dtype="<i2"), WIRE_HZ, format=kind if kind in soundfile.available_formats() else "WAV"
-    )
+    known = kind in soundfile.available_formats() and soundfile.default_subtype(kind)
+    try:
+        soundfile.write(path, np.frombuffer(pcm, dtype="<i2"), WIRE_HZ, format=kind if known else "WAV")
+    except soundfile.LibsndfileError as error:
+        raise UnwritableSound(f"{path}: expected a file to write: {error.error_string}") from error
 
 
 def questions() -> list[Path]:

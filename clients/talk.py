@@ -149,5 +149,10 @@ async def _microphone(options: argparse.Namespace) -> int:
                             print(f"error:    {event['error']['message']}", file=sys.stderr)
                         case _:
                             pass
+        except sounddevice.PortAudioError as error:
+            print(
+                f"antiphon talk: expected a microphone and a loudspeaker: {error}; or ask with --file", file=sys.stderr
+            )
+            return 2
         finally:
             speaking.cancel()

@@ -53,7 +53,11 @@ class EngineFull(AntiphonError):
 
 
 class SessionLost(AntiphonError):
-    code = "session_lost"
+    """`code` says why, where that is known."""
+
+    def __init__(self, message: str, code: str = "session_lost") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class SessionExpired(AntiphonError):

@@ -23,7 +23,14 @@ from server.engine.messages import (
     TranscriptDelta,
     TranscriptDone,
 )
-from server.errors import EngineUnavailable, SequenceTooLong, SessionLost
+from server.errors import (
+    AntiphonError,
+    EngineFull,
+    EngineUnavailable,
+    ImpossibleTools,
+    SequenceTooLong,
+    SessionLost,
+)
 from server.ids import new_id
 
 
@@ -54,7 +61,7 @@ class Exchange:
     async def _events(self) -> AsyncIterator[Event]:
         async for event in self._engine.subscribe(self.id):
             if isinstance(event, SessionFailed):
-                raise (SequenceTooLong if event.code == SequenceTooLong.code else SessionLost)(event.message)
+                raise _error(event.message, event.code)
             yield event
         raise EngineUnavailable("the engine has ended")
 
@@ -76,7 +83,8 @@ class Exchange:
     ) -> AsyncIterator[TextDelta | AudioDelta | CallDelta | ResponseDone]:
         """The answer, to its `ResponseDone`. `script`: the text to be read aloud instead of an answer.
 
-        Raises `SessionLost` where the engine could not answer.
+        Raises `SessionLost` where the engine could not answer, and `SequenceTooLong` or `ImpossibleTools` where nobody
+        could have.
         """
         response_id = new_id("resp")
         self._send(
@@ -94,10 +102,18 @@ class Exchange:
         async for event in self._events():
             if isinstance(event, TextDelta | AudioDelta | CallDelta | ResponseDone):
                 if isinstance(event, ResponseDone) and event.status == "failed":
-                    raise SessionLost(event.error or "the engine could not answer")
+                    raise _error(event.error or "the engine could not answer", event.code)
                 yield event
                 if isinstance(event, ResponseDone):
                     return
+
+
+def _error(message: str, code: str) -> AntiphonError:
+    """What the engine failed with. That there is no room is no fault of the client's, who is to try again."""
+    for kind in (SequenceTooLong, ImpossibleTools):
+        if code == kind.code:
+            return kind(message)
+    return SessionLost(message, code) if code == EngineFull.code else SessionLost(message)
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 
 import clients
-from server import http_api
+from server import http_api, logs
 from server.audio import Samples
 from server.config import LIMITS, ServerConfig
 from server.draining import Draining
@@ -32,8 +32,8 @@ from server.errors import (
     RETRY_AFTER_S,
     AntiphonError,
     ClientError,
-    EngineFull,
     EngineUnavailable,
+    ImpossibleTools,
     InvalidKey,
     SequenceTooLong,
     ServerDraining,
@@ -94,6 +94,7 @@ class Connection:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
             expired = True
+            self._tell(SessionExpired(f"expected a session of at most {LIMITS.session_s} s; connect again to go on"))
         finally:
             self._metrics.sessions.dec()
             for task in tasks:
@@ -104,8 +105,6 @@ class Connection:
             if self._recording is not None:
                 self._recording.close()
         if expired:
-            error = SessionExpired(f"expected a session of at most {LIMITS.session_s} s; connect again to go on")
-            self._outgoing.put_nowait(_error_event(error))
             await self._say_farewell()
             await _close(self._socket, _NORMAL, "session expired")
             return
@@ -136,10 +135,16 @@ class Connection:
             elif (slack_s := self._playback.audio(shown)) is not None:
                 self._metrics.slack(slack_s)
         for event in output.events:
-            text = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
-            self._outgoing.put_nowait(text)
-            if self._recording is not None:
-                self._recording.server(text)
+            self._say(json.dumps(event, separators=(",", ":"), ensure_ascii=False))
+
+    def _tell(self, error: AntiphonError) -> None:
+        """The last event of a session that the server ends."""
+        self._say(_error_event(error))
+
+    def _say(self, event: str) -> None:
+        self._outgoing.put_nowait(event)
+        if self._recording is not None:
+            self._recording.server(event)
 
     async def _read(self) -> None:
         while True:
@@ -183,7 +188,7 @@ class Connection:
             self._pass_on(self._session.tick())
             if self._draining.closing and self._session.between_turns:
                 error = ServerDraining("this server is about to stop; connect again to go on with another one")
-                self._outgoing.put_nowait(_error_event(error))
+                self._tell(error)
                 raise error
 
 
@@ -210,7 +215,7 @@ def create_app(config: ServerConfig, engine: SpeechEngine) -> FastAPI:
         yield
         await engine.stop()
 
-    app = FastAPI(title="Antiphon", lifespan=lifespan)
+    app = FastAPI(title="Antiphon", lifespan=lifespan, openapi_url=None)
     keys = Keys(config.api_keys, time.time)
     metrics, draining = Metrics(), Draining(config.drain_s)
     limit = InstructionsLimit(config.model_dir, config.engine)
@@ -287,9 +292,9 @@ def _status_of(error: AntiphonError) -> int:
             return HTTPStatus.UNAUTHORIZED
         case ClientError(code="model_not_found"):
             return HTTPStatus.NOT_FOUND
-        case ClientError() | SequenceTooLong():
+        case ClientError() | SequenceTooLong() | ImpossibleTools():
             return HTTPStatus.BAD_REQUEST
-        case EngineUnavailable() | SessionLost() | EngineFull() | ServerDraining():
+        case EngineUnavailable() | SessionLost() | ServerDraining():
             return HTTPStatus.SERVICE_UNAVAILABLE
         case _:
             return HTTPStatus.INTERNAL_SERVER_ERROR
@@ -299,7 +304,7 @@ def run(config: ServerConfig) -> None:
     """Serve until interrupted."""
     from server.engine.remote import RemoteEngine
 
-    logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logs.configure(config.log_level)
     serve(create_app(config, RemoteEngine(config.model_dir, config.engine, config.engine_threads)), config)
 
 

@@ -46,6 +46,23 @@ def _api_key(text: str) -> str:
     return text
 
 
+def positive(text: str) -> int:
+    """A number of things of which there must be one."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
+    return int(text)
+
+
+def more_than_nothing(text: str) -> float:
+    """How many times as fast, and the like."""
+    try:
+        if (number := float(text)) > 0:
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+
+
 def further_setting(text: str) -> tuple[str, Any]:
     """`NAME=JSON`; what is not JSON is a word."""
     name, found, value = text.partition("=")

@@ -5,11 +5,13 @@ so that a slow disk keeps no session waiting. `antiphon replay` plays such a fil
 """
 
 import json
+import logging
 import queue
 import threading
 import time
 from pathlib import Path
 
+_log = logging.getLogger("antiphon.recording")
 _CLIENT, _SERVER = "client", "server"
 
 
@@ -20,7 +22,6 @@ class Recording:
         self.path = path
         self._started_s = time.perf_counter()
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._thread = threading.Thread(target=self._write, daemon=True, name=f"recording {path.name}")
         self._thread.start()
 
@@ -41,9 +42,15 @@ class Recording:
         self._lines.put(f'{{"at_s": {at_s}, "by": "{by}", "event": {event}}}\n')
 
     def _write(self) -> None:
-        with self.path.open("w", encoding="utf-8") as file:
-            while (line := self._lines.get()) is not None:
-                file.write(line)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("w", encoding="utf-8") as file:
+                while (line := self._lines.get()) is not None:
+                    file.write(line)
+        except OSError as error:
+            _log.error("expected to record into %s, got: %s; this session goes on without", self.path, error)
+            while self._lines.get() is not None:  # what nobody takes would fill the memory
+                pass
 
     def close(self) -> None:
         """Nothing more will come; the file is closed when everything is written."""

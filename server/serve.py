@@ -4,11 +4,12 @@ import argparse
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from server.config import ServerConfig
 from server.engine.engine_config import KINDS, WEIGHTS
 from server.errors import VllmMissing
-from server.options import add_listening, further_setting, listening_keys
+from server.options import add_listening, further_setting, listening_keys, positive
 
 _EXAMPLES = """examples:
   antiphon serve                                      ws://127.0.0.1:8000/v1/realtime, a page at http://127.0.0.1:8000/
@@ -44,13 +45,13 @@ def _parser(defaults: ServerConfig) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--slots",
-        type=int,
+        type=positive,
         default=defaults.engine.slots,
         help="conversations at once that the engine has room for (default: %(default)s)",
     )
     parser.add_argument(
         "--length",
-        type=int,
+        type=positive,
         default=defaults.engine.length,
         help="tokens of a conversation before its oldest items are forgotten; no more than the model was made for "
         "(default: %(default)s)",
@@ -65,13 +66,13 @@ def _parser(defaults: ServerConfig) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--engine-threads",
-        type=int,
+        type=positive,
         default=defaults.engine_threads,
         help="threads of the engine (default: %(default)s)",
     )
     parser.add_argument(
         "--sessions",
-        type=int,
+        type=positive,
         metavar="N",
         help="conversations at once, at most --slots, an HTTP request being one; more are refused with close code 1013 "
         "(default: what is measured at start-up)",
@@ -103,6 +104,13 @@ def main(argv: list[str]) -> int:
     keys = listening_keys(parser, options)
     if options.engine == "vllm" and importlib.util.find_spec("vllm") is None:
         parser.error(str(VllmMissing()))
+    if options.record is not None:
+        try:
+            options.record.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=options.record):
+                pass
+        except OSError as error:
+            parser.error(f"--record: expected a folder to write into, got: {error}")
     from server.gateway import run  # loads what only a server pays for
 
     run(

@@ -636,7 +636,7 @@ class Session:
                 if status == "incomplete":
                     details = {"type": "incomplete", "reason": "max_output_tokens"}
                 elif status == "failed":
-                    details = _failure("engine", event.error or "the engine could not answer")
+                    details = _failure(event.code, event.error or "the engine could not answer")
                 self._finish(response, status, details)
 
     def _failed(self, event: SessionFailed) -> None:

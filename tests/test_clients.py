@@ -11,6 +11,7 @@ import pytest
 from clients import local_server, sound, talk
 from clients.keys import key_for
 from clients.realtime import WIRE_HZ, RealtimeClient, RealtimeError, Turn, first_audible_ms, speech_end_ms
+from server import serve
 
 
 def _silence_then_tone(silence_ms: int) -> np.ndarray:
@@ -120,6 +121,51 @@ def test_without_a_key_the_server_listens_on_loopback_only() -> None:
     )
     assert done.returncode == 2
     assert "--api-key" in done.stderr
+
+
+@pytest.mark.parametrize("wrong", ["--slots=0", "--sessions=0", "--sessions=-1", "--length=x", "--record=README.md"])
+def test_a_server_without_room_or_a_folder_to_record_into_does_not_start(
+    wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        serve.main([wrong])
+    assert "expected a" in capsys.readouterr().err
+
+
+def test_a_port_that_none_can_be_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    assert talk.main(["--url", "ws://127.0.0.1:80000/v1/realtime", "--file", str(sound.questions()[0])]) == 1
+    assert "expected an address with a host and a port, got ws://127.0.0.1:80000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["folder", "answer.raw", "answer.xyz"])
+def test_sound_is_written_or_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    if name == "folder":
+        with pytest.raises(sound.UnwritableSound, match="expected a file to write"):
+            sound.write(tmp_path / name, bytes(480))
+    else:
+        sound.write(tmp_path / name, bytes(480))
+        assert (tmp_path / name).read_bytes()[:4] == b"RIFF"
+
+
+def test_the_own_server_asks_for_none_of_the_keys_that_others_must_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTIPHON_API_KEYS", "secret")
+    started: list[dict[str, str]] = []
+
+    async def start(*_: str, env: dict[str, str]) -> None:
+        started.append(env)
+        raise OSError("enough")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+
+    async def use() -> None:
+        async with local_server.local_server():
+            pass
+
+    with pytest.raises(OSError, match="enough"):
+        asyncio.run(use())
+    assert "ANTIPHON_API_KEYS" not in started[0]
+    assert started[0]["PATH"]
 
 
 def test_an_address_of_another_kind_is_refused_with_the_kind_that_was_expected(

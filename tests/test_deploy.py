@@ -132,13 +132,28 @@ def test_settings_are_passed_through_and_checked(capsys: pytest.CaptureFixture[s
     server = config.server_config()
     assert (server.engine.slots, server.engine.length, server.port, config.gpus) == (6, 1024, 1, 1.0)
     assert server.engine.sessions == 6  # what scaling counts with, not what a replica measures for itself
-    for wrong in ("--engine=slotz=1", "--sessions=0", "--min-replicas=x", "--host=0.0.0.0", "--gpus=1"):
+    for wrong in (
+        "--engine=slotz=1",
+        "--engine=slots=0",
+        "--sessions=0",
+        "--min-replicas=x",
+        "--min-replicas=9",
+        "--log-level=loud",
+        "--host=0.0.0.0",
+        "--gpus=1",
+    ):
         with pytest.raises(SystemExit):
             main([wrong, "--dry-run"])
     told = capsys.readouterr().err
     assert "error: gpus: expected engine kind=vllm with them, got torch" in told
     assert "error: --min-replicas: Input should be a valid integer" in told
+    assert "error: slots: expected at least 1, got 0" in told
+    assert "error: min_replicas: expected at most max_replicas=4, got 9" in told
     assert "pydantic" not in told
+
+
+def test_a_folder_to_record_into_is_a_path() -> None:
+    assert RayConfig.model_validate({"record": "sessions"}).server_config().record == Path("sessions")
 
 
 def _context(requests: float, replicas: int, late: dict[str, float]) -> Any:

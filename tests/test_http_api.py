@@ -254,6 +254,30 @@ async def test_what_the_engine_cannot_say_is_an_error_and_no_sound(shape: Any) -
                 )
 
 
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("server_overloaded", 503), ("invalid_function_parameters", 400), ("context_length_exceeded", 400)],
+)
+async def test_why_the_engine_refused_is_told(code: str, status: int) -> None:
+    class Refusing(ScriptedEngine):
+        def _answer(self, request: Respond) -> None:
+            self.say(ResponseDone(request.session_id, request.response_id, "failed", error="no", code=code))
+
+    async with asking(Refusing()) as client:
+        with pytest.raises(openai.APIStatusError) as failed:
+            await client.chat.completions.create(
+                model="antiphon-nano", messages=[{"role": "user", "content": "Hello?"}]
+            )
+    assert failed.value.status_code == status
+    assert failed.value.code == code
+
+
+async def test_a_page_of_all_routes_is_not_served() -> None:
+    async with asking(ScriptedEngine()) as client:
+        for path in ("/docs", "/redoc", "/openapi.json"):
+            assert (await client._client.get(f"http://test{path}")).status_code == 404
+
+
 async def test_a_message_may_say_something_and_call_several_functions() -> None:
     engine = ScriptedEngine()
     functions = [{"name": name, "arguments": "{}"} for name in ("light", "timer")]

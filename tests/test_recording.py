@@ -49,6 +49,25 @@ async def test_nothing_is_recorded_unless_asked_for(tmp_path: Path, monkeypatch:
     assert not list(tmp_path.rglob("*"))
 
 
+async def test_where_nothing_can_be_recorded_the_session_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    async with serve(create_app(ServerConfig(record=tmp_path / "file"), ScriptedEngine())) as port:
+        await _talk(port)
+    assert "expected to record into" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["RIFF\xff", "{}", "[1]", '{"at_s": 1}\n'])
+async def test_what_is_no_recording_is_not_replayed(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "recording"
+    path.write_bytes(text.encode("latin-1"))
+    assert await replay.run([str(path)]) == 2
+    assert "expected a recording" in capsys.readouterr().err
+
+
 def test_ids_are_matched_among_their_own_kind() -> None:
     def added(item_id: str, role: str) -> dict[str, Any]:
         return {"type": "conversation.item.added", "item": {"id": item_id, "type": "message", "role": role}}

@@ -6,8 +6,8 @@ holds decides. What a gateway and the network add is taken as it was measured wi
 
 Last line, JSON: `command`, `curve` (for each number of `sessions` on one replica `median_ms` and `p95_ms` from the
 commit to the first audible sample, `in_time`: the share of audio chunks that come before playback needs them, `busy`:
-that of the engine's time), `limit_ms`, `sessions_per_replica`, `total`, `replicas`, `cost_per_hour`,
-`cost_per_hour_of_talk`.
+that of the engine's time), `limit_ms`, `sessions_per_replica`, `at_least` (whether that is all of the total: more
+were not tried), `total`, `replicas`, `cost_per_hour`, `cost_per_hour_of_talk`.
 With `--compare` it is `command`, `compared` (for each number of sessions the predicted and the measured figures and
 their ratios) and `within`: whether all ratios are within 20 %.
 """
@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks.figures import percentiles
 from server.deploy.simulation import Replica, StepTimes, Talk, Turn
 from server.engine.engine_config import EngineConfig
+from server.options import more_than_nothing, positive
 
 STEPS = Path(__file__).parent / "steps.json"
 TURNS = Path(__file__).parent / "turns.json"
@@ -49,11 +50,19 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--steps", type=Path, default=STEPS, help="JSON of `bench engine --mixed` (default: ours)")
     parser.add_argument("--turns", type=Path, default=TURNS, help="what is said (default: the shipped questions)")
-    parser.add_argument("--speed", type=float, default=1.0, help="as if every step were so many times as fast")
     parser.add_argument(
-        "--sessions", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="points of the curve, sessions on one replica"
+        "--speed", type=more_than_nothing, default=1.0, help="as if every step were so many times as fast"
     )
-    parser.add_argument("--total", type=int, default=100, help="sessions to be served at once (default: %(default)s)")
+    parser.add_argument(
+        "--sessions",
+        type=positive,
+        nargs="+",
+        default=[1, 2, 4, 8, 16],
+        help="points of the curve, sessions on one replica",
+    )
+    parser.add_argument(
+        "--total", type=positive, default=100, help="sessions to be served at once (default: %(default)s)"
+    )
     parser.add_argument("--limit-ms", type=float, default=600.0, help="p95 that is still good (default: %(default)g)")
     parser.add_argument("--price", type=float, default=1.0, help="of one replica for an hour (default: %(default)g)")
     parser.add_argument(
@@ -65,18 +74,22 @@ def main(argv: list[str]) -> int:
         help="between the 3 s for an answer and the next question",
     )
     parser.add_argument(
-        "--answers", type=int, default=20, help="counted answers of each session (default: %(default)s)"
+        "--answers", type=positive, default=20, help="counted answers of each session (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compare", type=Path, metavar="FILE", help="result of `bench load --mode manual` to check")
     options = parser.parse_args(argv)
     try:
-        times = StepTimes.read(json.loads(options.steps.read_text().strip().splitlines()[-1])).faster(options.speed)
-        talk = read_talk(json.loads(options.turns.read_text()), options.pause_s)
+        times = StepTimes.read(read_result(options.steps)).faster(options.speed)
+        talk = read_talk(read_result(options.turns), options.pause_s)
     except (OSError, ValueError, KeyError, TypeError) as error:
         parser.error(f"expected results of `bench engine` and `server.deploy.turns`: {error!r}")
     if options.compare is not None:
-        return compare(times, talk, json.loads(options.compare.read_text()), options.seed)
+        try:
+            measured = read_result(options.compare)
+            return compare(times, talk, measured, options.seed)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            parser.error(f"expected a result of `bench load --mode manual` in {options.compare}: {error!r}")
     print(f"{'sessions':>8} {'median ms':>10} {'p95 ms':>8} {'in time':>9} {'busy':>7}")
     curve = []
     for count in options.sessions:
@@ -84,6 +97,7 @@ def main(argv: list[str]) -> int:
         print(_row(curve[-1]), flush=True)
     each = _most(times, talk, options)
     result = {"command": "capacity", "curve": curve, "limit_ms": options.limit_ms, "sessions_per_replica": each}
+    result["at_least"] = each == options.total
     if each == 0:
         print(f"Even one session waits longer than {options.limit_ms:g} ms: a faster machine is needed.")
         print(json.dumps(result))
@@ -92,13 +106,26 @@ def main(argv: list[str]) -> int:
     cost = replicas * options.price
     an_hour = f"{cost:g} an hour, {cost / options.total:.4g} for an hour of talk"
     within = f"p95 within {options.limit_ms:g} ms, {IN_TIME:.0%} of the audio in time"
-    print(f"\nOne replica holds {each} sessions: {within}.")
+    least = "at least " if each == options.total else ""  # more were not tried
+    print(f"\nOne replica holds {least}{each} sessions: {within}.")
     if each > EngineConfig().slots:
         print(f"That is more than the {EngineConfig().slots} it takes by default: raise `slots`.")
     print(f"{options.total} sessions: {replicas} replicas, {an_hour}.")
     costs = {"cost_per_hour": cost, "cost_per_hour_of_talk": cost / options.total}
     print(json.dumps(result | {"total": options.total, "replicas": replicas} | costs))
     return 0
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A result as `--save` writes it, or as a command printed it: its last line. Raises `OSError` and `ValueError`."""
+    text = path.read_text().strip()
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        found = json.loads(text.rpartition("\n")[2])
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected one JSON object")
+    return found
 
 
 def read_talk(found: dict[str, Any], pause_s: Sequence[float]) -> Talk:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
+from server import logs
 from server.deploy.autoscaling import LATE_SHARE, ReplicasWanted
 from server.deploy.ray_config import RayConfig
 from server.engine.remote import RemoteEngine
@@ -31,7 +32,7 @@ class Replica:
 
     def __init__(self, config: RayConfig) -> None:
         settings = config.server_config()
-        logging.basicConfig(level=settings.log_level.upper())
+        logs.configure(settings.log_level)
         self._engine = RemoteEngine(settings.model_dir, settings.engine, settings.engine_threads)
         self._app = create_app(settings, self._engine)
 

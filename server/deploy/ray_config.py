@@ -4,7 +4,7 @@ Imports no Ray, so that `antiphon deploy --help` needs none.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -46,10 +46,18 @@ class RayConfig(BaseModel):
     gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for a replica")
     model_dir: Path = Field(_SERVER.model_dir, description="model directory, on every machine")
     engine_threads: int = Field(_SERVER.engine_threads, ge=1, description="threads of each engine")
-    log_level: str = Field(_SERVER.log_level, description="debug, info, warning or error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
     api_keys: tuple[str, ...] = Field((), description="keys that clients must show")
+    record: Path | None = Field(_SERVER.record, description="folder that every session is recorded into")
     server: dict[str, Any] = Field({}, description="further fields of `ServerConfig`, as they are")
     engine: dict[str, Any] = Field({}, description="further fields of `EngineConfig`, as they are")
+
+    @model_validator(mode="after")
+    def _replicas_are_a_range(self) -> "RayConfig":
+        if self.min_replicas > self.max_replicas:
+            most = self.max_replicas
+            raise ValueError(f"min_replicas: expected at most max_replicas={most}, got {self.min_replicas}")
+        return self
 
     @model_validator(mode="after")
     def _gpus_are_used(self) -> "RayConfig":
@@ -66,6 +74,7 @@ class RayConfig(BaseModel):
             api_keys=self.api_keys,
             log_level=self.log_level,
             drain_s=self.drain_s,
+            record=self.record,
             engine=EngineConfig(**({"slots": self.sessions, "sessions": self.sessions} | self.engine)),
             engine_threads=self.engine_threads,
             **self.server,

@@ -28,6 +28,13 @@ class EngineConfig:
     vllm: Mapping[str, object] = field(default_factory=dict)
     """vLLM's own settings by the names of its `AsyncEngineArgs`; they win over ours."""
 
+    def __post_init__(self) -> None:
+        """Raises `ValueError` where there would be room for nothing."""
+        for name in ("slots", "sessions", "length", "prefill_tokens", "answer_tokens"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ValueError(f"{name}: expected at least 1, got {count}")
+
     @property
     def conversation_tokens(self) -> int:
         """The most tokens that a conversation may have before it is answered, so that the answer finds room."""

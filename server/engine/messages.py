@@ -314,6 +314,8 @@ class ResponseDone:
     """Milliseconds from the `Respond` command to each stage: `heard` (all of the turn is in the sequence),
     `transcribed`, `first_token`, `first_code`, `first_audio`, `done`."""
     error: str | None = None
+    code: str = "engine"
+    """Of the error."""
 
 
 @dataclass(frozen=True, slots=True)

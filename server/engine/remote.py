@@ -37,7 +37,7 @@ class RemoteEngine:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
             target=worker.run,
-            args=(theirs, self._model_dir, self._config, self._threads),
+            args=(theirs, self._model_dir, self._config, self._threads, logging.getLogger().level),
             daemon=self._config.kind != "vllm",  # vLLM has processes of its own, and daemons must not have any
             name="antiphon-engine",
         )

@@ -161,7 +161,7 @@ class SpeechEngine:
         self.tokens: TokenEngine = tokens or TorchTokenEngine(model.transformer, model.layout, config)
         self._calls = CallGrammar(model.text, model.layout)
         self._scheduler = Scheduler()
-        self.capacity = min(config.sessions or config.slots, config.slots)
+        self.capacity = config.slots if config.sessions is None else min(config.sessions, config.slots)
         """The most conversations at once."""
         self._sessions: dict[str, Session] = {}
         self._events: list[Event] = []
@@ -260,7 +260,7 @@ class SpeechEngine:
         try:
             beside = self._session(request.session_id, detached=True)
         except EngineFull as error:
-            done = ResponseDone(request.session_id, request.response_id, "failed", error=str(error))
+            done = ResponseDone(request.session_id, request.response_id, "failed", error=str(error), code=error.code)
             self._events.append(done)
             return
         self._sessions[request.response_id] = beside
@@ -511,7 +511,7 @@ class SpeechEngine:
     def _fail(self, session: Session, request: Respond, error: AntiphonError) -> None:
         """An answer that could not begin."""
         session_id, response_id = session.conversation.session_id, request.response_id
-        self._events.append(ResponseDone(session_id, response_id, "failed", error=str(error)))
+        self._events.append(ResponseDone(session_id, response_id, "failed", error=str(error), code=error.code))
         session.conversation.remove(request.item_id)
         if request.instructions is not None:
             session.conversation.set_instructions(session.instructions)

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from server import logs
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
     FRAME_MS,
@@ -43,8 +44,9 @@ _IDLE_S = 0.5  # how often an engine without work is asked whether it still live
 _TRIAL_SESSIONS, _TRIAL_FRAMES, _USED_SHARE = 8, 50, 0.5
 
 
-def run(pipe: Connection, model_dir: Path, config: EngineConfig, threads: int) -> None:
+def run(pipe: Connection, model_dir: Path, config: EngineConfig, threads: int, log_level: int) -> None:
     """The process's main function: load, warm up, say that it is ready, then work until the pipe closes."""
+    logs.configure(log_level)
     import torch
 
     from model.checkpoint import CheckpointError, load
