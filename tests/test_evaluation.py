@@ -1,6 +1,7 @@
 """The figures of `antiphon eval`: counted from what happened, and compared with what was promised."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from rapidfuzz.distance import Levenshtein
 from clients import sound
 from model import EMBEDDED
 from model.checkpoint import load
-from model.evaluation import ears, speech, turn_taking
+from model.evaluation import card, ears, speech, turn_taking
 from model.evaluation.command import dialogue_figures, speaking_figures, spoken_answers, turn_figures
 from model.evaluation.dialogues import Answered, Question, held_out, word_error_rate, word_errors
 from model.evaluation.speech import Spoken
@@ -40,16 +41,17 @@ def test_shares_are_of_what_was_asked_on_that_kind_of_line() -> None:
         _held("memory", "clean", "five", turns=2),
         _held("sums", "noise", "five"),
         _held("unknown", "clean", "Sorry, I cannot help."),
+        _held("unknown", "clean", "sorry four"),
+        _held("memory", "clean", "five", turns=4),
     ]
-    more = [_held("unknown", "clean", "sorry four"), _held("memory", "clean", "five", turns=4)]
-    figures = dialogue_figures(held, more)
+    figures = dialogue_figures(held)
     assert figures["by_skill"] == {"sums": 0.5, "capitals": 0, "memory": 0.3333, "unknown": 0.5}
-    assert figures["by_condition"] == {"clean": 0.3333, "noise": 0}
+    assert figures["by_condition"] == {"clean": 0.375, "noise": 0}
     assert figures["arithmetic"] == 0.5
     assert figures["memory"] == 0.5
-    assert figures["false_refusals"] == 0.2  # one of five; where it may refuse, it is none
+    assert figures["false_refusals"] == 0.1667  # one of six; where it may refuse, it is none
     assert figures["hearing_wer"] == 0.2
-    assert figures["dialogues"] == 7
+    assert figures["dialogues"] == 9
 
 
 def _phones(symbols: str) -> list[int]:
@@ -156,6 +158,33 @@ def test_a_turn_ends_after_its_question_or_in_a_long_pause(pause_s: float, monke
     decision = turn_taking.decide(engine, VoiceActivityNetwork(), "s", said)
     assert decision.cut_off == (pause_s > 0)
     assert 190 <= decision.delay_ms <= 290  # the shortest pause that may end a turn, and what it takes to notice
+
+
+def test_the_first_questions_are_the_same_for_any_number_and_condition() -> None:
+    skills = ("sums", "memory")
+    many, few = held_out(5, skills, "clean", 1), held_out(2, skills, "noise", 1)
+    assert [replace(q, condition="noise") for q in many if q in (*many[:2], *many[5:7])] == few
+
+
+def test_the_card_says_what_was_measured_between_its_marks(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("# A model\n")
+    with pytest.raises(ValueError, match="expected the two lines"):
+        card.write(path, {"seed": 1})
+    path.write_text(f"# A model\n{card.MARKS[0]}\nold\n{card.MARKS[1]}\nThe end.\n")
+    held = [_held("sums", "clean", "That is four."), _held("capitals", "clean", "That is five.")]
+    result = {"seed": 1, "aloud_wer": 0.301, "phones_wrong": {"clean": {"pico-en-US": 0.25}}} | dialogue_figures(held)
+    card.write(path, result)
+    card.write(path, result)  # once more changes nothing
+    text = path.read_text()
+    assert text.startswith("# A model\n<!--")
+    assert text.endswith("-->\nThe end.\n")
+    assert "old" not in text
+    assert text.count("| right answers, clean | **50 %** | at least 90 | 97 | **missed** |") == 1
+    assert "| free English read aloud: words wrong | **30.1 %** | at most 15 | 6 | **missed** |" in text
+    assert "| sums | 100 % | capitals | 0 % |" in text
+    assert "- clean: pico-en-US 25 %" in text
+    assert "2 dialogues, seed 1" in text
 
 
 def test_a_condition_by_itself_has_no_worst_skill() -> None:

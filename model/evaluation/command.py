@@ -10,6 +10,7 @@ It needs the synthesisers and texts that training listens to (`make apt`), and t
 
     antiphon eval                                          everything, against what is wanted
     antiphon eval --part dialogues --skill sums --show     one skill, with every wrong answer
+    antiphon eval --card                                   everything, and the model's card says so
 
 Last line, JSON: `command`, `seed`, `dialogues`, `right` and `basic` (shares of right answers), `by_skill` and
 `by_voice` (clean), `by_condition`, `arithmetic`, `memory` (over three or more turns), `hearing_wer` (clean questions),
@@ -35,16 +36,17 @@ from tqdm import tqdm
 from benchmarks.targets import table
 from model import EMBEDDED
 from model.checkpoint import load
-from model.evaluation import ears, speech, turn_taking
+from model.evaluation import card, ears, speech, turn_taking
 from model.evaluation.dialogues import CONDITIONS, Answered, Question, converse, held_out, strangers, word_error_rate
 from model.evaluation.speech import Spoken
-from model.evaluation.targets import ALONE, ARITHMETIC, TARGETS
+from model.evaluation.targets import ARITHMETIC, TARGETS
 from model.training import corpus, voices
 from model.training.corpus import SPOKEN_HZ
 from model.training.dialogues import BASIC, SKILLS
 from model.training.tokenizer import load_recogniser
 from server.engine.engine_config import EngineConfig
 from server.engine.speech_engine import SpeechEngine
+from server.options import positive
 
 PARTS = ("dialogues", "listening", "speaking", "turns", "ears")
 _TIMED = 8  # dialogues held one after the other, for the real-time factor
@@ -89,14 +91,10 @@ def shares(results: Iterable[tuple[str, bool]]) -> dict[str, float | None]:
     return {name: share(rights) for name, rights in named.items()}
 
 
-def dialogue_figures(results: Held, more: Held) -> dict[str, Any]:
-    """Right answers, in all and by kind. What counts is the last turn: in a memory dialogue, what was remembered.
-
-    `more`: clean ones of single skills, for what is told of these alone.
-    """
+def dialogue_figures(results: Held) -> dict[str, Any]:
+    """Right answers, in all and by kind. What counts is the last turn: in a memory dialogue, what was remembered."""
     final = [(question, turns[-1].right) for question, turns in results]
     clean = [(question, right) for question, right in final if question.condition == "clean"]
-    of_one = clean + [(question, turns[-1].right) for question, turns in more]
     heard = [(t.turn.question, t.heard) for q, turns in results if q.condition == "clean" for t in turns]
     refusals = [
         "sorry" in turns[-1].answer.lower()
@@ -107,11 +105,11 @@ def dialogue_figures(results: Held, more: Held) -> dict[str, Any]:
         "dialogues": len(final),
         "right": share([right for _, right in final]),
         "basic": share([right for q, right in clean if q.skill in BASIC]),
-        "by_skill": shares((q.skill, right) for q, right in of_one),
+        "by_skill": shares((q.skill, right) for q, right in clean),
         "by_voice": shares((q.voice, right) for q, right in clean),
         "by_condition": shares((q.condition, right) for q, right in final),
-        "arithmetic": share([right for q, right in of_one if q.skill in ARITHMETIC]),
-        "memory": share([right for q, right in of_one if q.skill.startswith("memory") and len(q.dialogue.turns) > 2]),
+        "arithmetic": share([right for q, right in clean if q.skill in ARITHMETIC]),
+        "memory": share([right for q, right in clean if q.skill.startswith("memory") and len(q.dialogue.turns) > 2]),
         "hearing_wer": round(word_error_rate(heard), 4) if heard else None,
         "false_refusals": share(refusals),
     }
@@ -168,13 +166,6 @@ def spread(items: list[Any], count: int) -> list[Any]:
     return [items[i * len(items) // count] for i in range(min(count, len(items)))]
 
 
-def at_least_one(value: str) -> int:
-    """Raises `argparse.ArgumentTypeError`."""
-    if not value.isdigit() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, got {value!r}")
-    return int(value)
-
-
 def main(argv: list[str]) -> int:
     """Run the evaluation and print its tables."""
     parser = argparse.ArgumentParser(
@@ -183,35 +174,36 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--model-dir", type=Path, default=EMBEDDED, help="(default: the embedded model)")
     parser.add_argument("--part", choices=PARTS, action="append", help="only these parts (default: all)")
     parser.add_argument(
-        "--per-skill", type=at_least_one, default=6, help="dialogues of each skill (default: %(default)s)"
+        "--per-skill", type=positive, default=30, help="clean dialogues of each skill (default: %(default)s)"
     )
     parser.add_argument(
-        "--alone",
-        type=at_least_one,
-        default=24,
-        help="so many more, clean, of each of the skills that a row of the table is about (default: %(default)s)",
+        "--disturbed",
+        type=positive,
+        default=6,
+        help="so many of them in noise, and as many on the telephone (default: %(default)s)",
     )
     parser.add_argument(
         "--skill", choices=SKILLS, action="append", metavar="SKILL", help="only these skills, e.g. sums (default: all)"
     )
     parser.add_argument("--basic", action="store_true", help="only the basic skills")
     parser.add_argument("--condition", choices=CONDITIONS, action="append", help="kinds of line (default: all)")
+    parser.add_argument("--sentences", type=positive, default=60, help="free sentences to hear (default: %(default)s)")
     parser.add_argument(
-        "--sentences", type=at_least_one, default=60, help="free sentences to hear (default: %(default)s)"
+        "--judge", type=positive, default=100, help="answers and sentences to judge (default: %(default)s)"
     )
-    parser.add_argument(
-        "--judge", type=at_least_one, default=40, help="answers and sentences to judge (default: %(default)s)"
-    )
-    parser.add_argument("--pauses", type=at_least_one, default=60, help="hesitant questions (default: %(default)s)")
+    parser.add_argument("--pauses", type=positive, default=60, help="hesitant questions (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.0, help="sampling temperature (default: %(default)s)")
-    parser.add_argument("--threads", type=at_least_one, default=1, help="of the model (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=1, help="of the model (default: %(default)s)")
     parser.add_argument(
-        "--sessions", type=at_least_one, default=8, help="dialogues held side by side (default: %(default)s)"
+        "--sessions", type=positive, default=8, help="dialogues held side by side (default: %(default)s)"
     )
     parser.add_argument(
         "--seed", type=int, default=11, help="another one asks other held-out questions (default: %(default)s)"
     )
     parser.add_argument("--show", action="store_true", help="print every wrong answer")
+    parser.add_argument(
+        "--card", action="store_true", help="also write the tables into the model's README.md, between its two marks"
+    )
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     parts = options.part or PARTS
@@ -223,25 +215,27 @@ def main(argv: list[str]) -> int:
             corpus.expect_sentences()
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         parser.error(f"expected the synthesisers and texts of model/training/apt.txt (`make apt`): {error}")
+    if options.card:
+        try:
+            card.parts_of(options.model_dir / "README.md")
+        except (OSError, ValueError) as error:
+            parser.error(f"--card: {error}")
     listener = speech.Listener() if "speaking" in parts else None
     recogniser = load_recogniser(options.model_dir) if {"turns", "ears"} & set(parts) else None
     engine = SpeechEngine(load(options.model_dir), EngineConfig(slots=options.sessions))
     skills = tuple(options.skill or (BASIC if options.basic else SKILLS))
+    lines = options.condition or CONDITIONS
     size = sum(file.stat().st_size for file in options.model_dir.iterdir()) / 1e6
     result: dict[str, Any] = {"command": "eval", "seed": options.seed, "size_mb": round(size, 1)}
     said: list[Spoken] = []
     if "dialogues" in parts:
-        lines = options.condition or CONDITIONS
-        asked = [question for line in lines for question in held_out(options.per_skill, skills, line, options.seed)]
-        alone = tuple(skill for skill in skills if skill in ALONE) if "clean" in lines else ()
+        counts = {line: options.per_skill if line == "clean" else options.disturbed for line in lines}
+        asked = [q for line, count in counts.items() for q in held_out(count, skills, line, options.seed)]
         held, factor = hold_all(engine, asked, options.sessions, options.temperature)
-        more, _ = hold(
-            engine, held_out(options.alone, alone, "clean", options.seed + 2), options.sessions, options.temperature
-        )
         if options.show:
-            print_wrong(held + more)
+            print_wrong(held)
         said, unended = spoken_answers(held)
-        result |= dialogue_figures(held, more) | {"real_time_factor": round(factor, 3), "unended": unended}
+        result |= dialogue_figures(held) | {"real_time_factor": round(factor, 3), "unended": unended}
     if "listening" in parts:
         result["transcription_wer"] = round(speech.transcribe(engine, options.sentences), 4)
     if listener is not None:
@@ -251,8 +245,9 @@ def main(argv: list[str]) -> int:
         questions = spread(held_out(most, skills, "clean", options.seed + 1), options.pauses)
         result |= turn_figures(turn_taking.take_turns(engine, turn_taking.hesitant_questions(recogniser, questions)))
     if recogniser is not None and "ears" in parts:
-        lines = options.condition or CONDITIONS
         result["phones_wrong"] = ears.phones_wrong(recogniser, options.sentences, lines)
     print_tables(result)
+    if options.card:
+        card.write(options.model_dir / "README.md", result)
     print(json.dumps(result))
     return 0

@@ -95,14 +95,15 @@ def strangers() -> list[str]:
 
 
 def held_out(per_skill: int, skills: tuple[str, ...], condition: str, seed: int) -> list[Question]:
-    """`per_skill` dialogues of each skill, voices in turn; the same ones for every condition."""
-    rng = random.Random(seed)
-    names = strangers()
-    return [
-        Question(dialogues.draw(rng, HELDOUT, skill), skill, names[(i + j) % len(names)], condition)
-        for i, skill in enumerate(skills)
-        for j in range(per_skill)
-    ]
+    """`per_skill` dialogues of each skill, voices in turn; the first ones of them are the same for every condition and
+    number."""
+    names, questions = strangers(), []
+    for i, skill in enumerate(skills):
+        rng = random.Random(f"{seed} {skill}")
+        for j in range(per_skill):
+            dialogue = dialogues.draw(rng, HELDOUT, skill)
+            questions.append(Question(dialogue, skill, names[(i + j) % len(names)], condition))
+    return questions
 
 
 def disturbed(pcm: np.ndarray, condition: str, rng: np.random.Generator) -> np.ndarray:

@@ -7,8 +7,6 @@ from benchmarks.targets import Figures, Target, at
 ARITHMETIC = (
     "sums", "products", "larger sums", "differences", "larger differences", "larger products", "quotients",
 )  # fmt: skip
-# Skills that a row of the table is about: a handful of dialogues would be luck.
-ALONE = (*ARITHMETIC, "memory", "memory of more", "tools", "made-up tools", "unknown", "declined")
 
 
 def _percent(*path: str) -> Callable[[Figures], float | None]:
