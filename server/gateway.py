@@ -56,6 +56,7 @@ _NORMAL, _POLICY, _FAILED, _RESTART, _OVERLOADED = 1000, 1008, 1011, 1012, 1013
 _TICK_S = 0.25
 _PAGE = Path(clients.__file__).parent / "browser" / "index.html"
 _FAREWELL_S = 1.0  # for the events that wait when a session fails
+_MOST_WAITING = 16 * 1024 * 1024  # characters that may wait for a client who does not read
 _PIECE_SAMPLES = 2 * WINDOW_SAMPLES  # of one look at turn detection; frames are mostly shorter
 
 
@@ -76,15 +77,25 @@ class Connection:
     ) -> None:
         self._socket, self._engine, self._draining = socket, engine, draining
         self._windows, self._activity = windows, VoiceActivity()
-        self._session = Session(new_id("sess"), model, preset, check_length=limit.check)
+        self._session = Session(new_id("sess"), model, preset, room_ms=limit.room_ms)
         self._recording = None if record is None else Recording(record / f"{self._session.id}.jsonl")
         self._metrics, self._playback = metrics, Playback()
         self._outgoing: asyncio.Queue[str] = asyncio.Queue()
+        self._waiting = 0
+        """Characters in it."""
+        self._has_room = asyncio.Event()
+        self._count_waiting(0)
 
     async def serve(self) -> None:
         """Until the client leaves or the session ends."""
         session_id = self._session.id
-        self._engine.send(OpenSession(session_id))
+        try:
+            self._engine.send(OpenSession(session_id))
+        except EngineUnavailable as error:
+            self._tell(error)
+            await self._say_farewell()
+            self._end_recording()
+            raise
         expired = False
         tasks = [asyncio.create_task(work) for work in (self._read(), self._listen(), self._write(), self._tick())]
         self._metrics.sessions.inc()
@@ -102,8 +113,7 @@ class Connection:
             failures = [r for r in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(r, BaseException)]
             with contextlib.suppress(EngineUnavailable):
                 self._engine.send(CloseSession(session_id))
-            if self._recording is not None:
-                self._recording.close()
+            self._end_recording()
         if expired:
             await self._say_farewell()
             await _close(self._socket, _NORMAL, "session expired")
@@ -118,6 +128,10 @@ class Connection:
             await self._say_farewell()
             await _close(self._socket, _FAILED, "internal error")
 
+    def _end_recording(self) -> None:
+        if self._recording is not None:
+            self._recording.close()
+
     async def _say_farewell(self) -> None:
         """Send what still waits, among it the error that says why."""
         with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
@@ -126,9 +140,6 @@ class Connection:
                     await self._socket.send_text(self._outgoing.get_nowait())
 
     def _pass_on(self, output: Output) -> None:
-        for command in output.commands:
-            self._engine.send(command)
-            self._metrics.command(command)
         for shown in output.shown:
             if isinstance(shown, ResponseDone):
                 self._metrics.response(shown)
@@ -136,6 +147,9 @@ class Connection:
                 self._metrics.slack(slack_s)
         for event in output.events:
             self._say(json.dumps(event, separators=(",", ":"), ensure_ascii=False))
+        for command in output.commands:  # last: that the engine has ended must not keep the client from what happened
+            self._engine.send(command)
+            self._metrics.command(command)
 
     def _tell(self, error: AntiphonError) -> None:
         """The last event of a session that the server ends."""
@@ -143,11 +157,20 @@ class Connection:
 
     def _say(self, event: str) -> None:
         self._outgoing.put_nowait(event)
+        self._count_waiting(len(event))
         if self._recording is not None:
             self._recording.server(event)
 
+    def _count_waiting(self, more: int) -> None:
+        self._waiting += more
+        if self._waiting > _MOST_WAITING:
+            self._has_room.clear()
+        else:
+            self._has_room.set()
+
     async def _read(self) -> None:
         while True:
+            await self._has_room.wait()  # who does not take what was asked for is not served more
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
@@ -180,7 +203,9 @@ class Connection:
         """Until the client has left; Starlette reports that as a `RuntimeError` to whoever still sends."""
         with contextlib.suppress(RuntimeError):
             while True:
-                await self._socket.send_text(await self._outgoing.get())
+                event = await self._outgoing.get()
+                await self._socket.send_text(event)
+                self._count_waiting(-len(event))
 
     async def _tick(self) -> None:
         while True:

@@ -126,9 +126,9 @@ def router(config: ServerConfig, engine: SpeechEngine, keys: Keys, limit: Instru
     @made.post("/realtime/client_secrets")
     async def client_secrets(request: SecretRequest) -> Wire:
         session = updated(SessionConfig(), request.session)  # refused here, not when the browser connects
-        limit.check(session.instructions, session.tools)
+        limit.room_ms(session.instructions, session.tools)
         secret = keys.issue(request.session, request.expires_after.seconds)
-        shown = session.model_dump() | {"object": "realtime.session", "id": new_id("sess"), "model": name}
+        shown = session.shown(new_id("sess"), name, int(time.time()) + LIMITS.session_s)
         return {"value": secret.value, "expires_at": secret.expires_at, "session": shown}
 
     @made.post("/realtime/calls")
@@ -385,7 +385,7 @@ class Chat:
                     used, reason = event.usage, "length" if event.status == "incomplete" else "stop"
         message: Wire = {"role": "assistant", "content": None if self._speak or call else text, "refusal": None}
         if call:
-            message["tool_calls"], reason = [call], "tool_calls"
+            message["tool_calls"], reason = [call], "tool_calls" if reason == "stop" else reason
         elif self._speak:
             name = "pcm" if self._request.audio.format == "pcm16" else self._request.audio.format
             data = await asyncio.to_thread(sound_files.write, pcm, name)

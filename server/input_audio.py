@@ -213,6 +213,7 @@ class InputAudio:
         start_ms = max(0, at_ms - self.padding_ms)
         wanted = int((self.heard_ms - start_ms) * BYTES_PER_MS) // 2 * 2
         self.turn = bytearray(self.recent[max(0, len(self.recent) - wanted) :])
+        start_ms = max(start_ms, round(self.heard_ms - len(self.turn) / BYTES_PER_MS))  # what is no turn's before it
         self.recent.clear()
         self._loudest, self._low_since_ms = 0.0, None
         self._opinion, self._paused, self._guessed_at_ms = (0.0, 0), False, None

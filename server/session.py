@@ -101,14 +101,15 @@ class Session:
         preset: Wire | None = None,
         clock: Callable[[], float] = time.monotonic,
         unix_time: Callable[[], float] = time.time,
-        check_length: Callable[[str, Tools], None] = lambda *_: None,
+        room_ms: Callable[[str, Tools], int] = lambda *_: LIMITS.turn_ms,
     ) -> None:
         """`preset` is a first `session.update`, of whoever made the key that the client shows.
 
-        `check_length` raises `ClientError` for instructions and tools that are too long for the model.
+        `room_ms` says how long a turn the model has room for beside instructions and tools, and raises `ClientError`
+        for some that are too long.
         """
         self.id, self.model, self.conversation_id = session_id, model, new_id("conv")
-        self._clock, self._check_length = clock, check_length
+        self._clock, self._room_ms = clock, room_ms
         self._expires_at = int(unix_time()) + LIMITS.session_s
         self.config = updated(SessionConfig(), preset or {})
         self._items = Items()
@@ -125,12 +126,17 @@ class Session:
         self._unanswered = False
         """A turn ended while another answer was being made: its own comes when that is over and nobody speaks."""
         self._audio_was_sent = False
+        self._unwritten: set[str] = set()
+        """Turns whose transcript is still to come."""
+        self._behind: str | None = None
+        """The last item when the active response was asked for: its own is the next one."""
+        self._turn_ms = self._longest_turn_ms(self.config)
 
     @property
     def between_turns(self) -> bool:
         """Nothing is being said: no turn is open, no answer is being made, and the last one has been played."""
         playing = self._idle_from_s is not None and self._clock() < self._idle_from_s
-        return not (playing or self._response or self._detached or self._input.turn)
+        return not (playing or self._response or self._detached or self._input.turn or self._unwritten)
 
     # --- what goes in ----------------------------------------------------------------------------------------------
 
@@ -254,6 +260,8 @@ class Session:
                 self._turn_item_id = None
                 self._command(DropTurn(self.id))
                 self._emit("input_audio_buffer.cleared")
+                if self._idle_from_s is None and self._response is None:  # the silence that this turn had broken
+                    self._idle_from_s = self._clock()
             case client_events.ItemCreate(item=item, previous_item_id=previous):
                 self._create_item(item, previous)
             case client_events.ItemRetrieve(item_id=item_id):
@@ -265,6 +273,7 @@ class Session:
                 if self._response is not None and self._response.item_id == item_id:
                     self._cancel(self._response)
                 self._items.remove(item_id)
+                self._unwritten.discard(item_id)
                 self._command(DeleteItem(self.id, item_id))
                 self._emit("conversation.item.deleted", item_id=item_id)
             case client_events.ItemTruncate():
@@ -288,16 +297,21 @@ class Session:
                 "invalid_value",
                 "session.type",
             )
+        turn_ms = self._turn_ms
         if (config.instructions, config.tools) != (self.config.instructions, self.config.tools):
-            self._check_length(config.instructions, config.tools)
+            turn_ms = self._longest_turn_ms(config)
         by_hand = not self._input.detects
         self._input.configure(config.audio.input)
         if by_hand and self._input.detects and self._input.turn:  # turns begin where speech does from now on
             self._input.take_turn()
             self._command(DropTurn(self.id))
-        old, self.config = self.config, config
+        old, self.config, self._turn_ms = self.config, config, turn_ms
         self._instruct(old)
         self._emit("session.updated", session=self._session_object())
+
+    def _longest_turn_ms(self, config: SessionConfig) -> int:
+        """What the model has room for beside the instructions and tools. Raises `ClientError` if these are too long."""
+        return min(LIMITS.turn_ms, self._room_ms(config.instructions, config.tools))
 
     def _instruct(self, old: SessionConfig) -> None:
         """Tell the engine what is new in the session's settings."""
@@ -311,7 +325,7 @@ class Session:
         data = self._input.hear(samples)
         if data:
             self._command(Hear(self.id, data))
-        if len(self._input.turn) <= LIMITS.turn_ms * BYTES_PER_MS:
+        if len(self._input.turn) <= self._turn_ms * BYTES_PER_MS:
             return
         # An open microphone in a noisy room is no mistake of the client's.
         if self._input.detects:
@@ -319,7 +333,7 @@ class Session:
             self._speech_stopped(round(self._input.heard_ms))
         else:
             self._command(DropTurn(self.id))
-            self._command(Hear(self.id, self._input.keep_newest(LIMITS.kept_turn_ms)))
+            self._command(Hear(self.id, self._input.keep_newest(min(LIMITS.kept_turn_ms, self._turn_ms))))
 
     def _commit_by_client(self) -> None:
         if not self._input.detects:
@@ -361,14 +375,15 @@ class Session:
         shape = self.config.audio.input.format.type
         resample = audio.resampler(audio.RATE_HZ[shape], HEARD_HZ)
         pcm = resample(audio.decode(data, shape), True).tobytes()
-        if len(pcm) > LIMITS.turn_ms * BYTES_PER_MS:
+        if len(pcm) > self._turn_ms * BYTES_PER_MS:
             raise ClientError(
-                f"expected at most {LIMITS.turn_ms} ms of audio in an item, got {len(pcm) // BYTES_PER_MS} ms",
+                f"expected at most {self._turn_ms} ms of audio in an item, got {len(pcm) // BYTES_PER_MS} ms",
                 "invalid_value",
                 "item.content",
             )
         self._command(Hear(self.id, pcm))
         item = Item(wire, pcm, len(pcm) // BYTES_PER_MS)
+        self._unwritten.add(item.id)
         self._add(item, CommitTurn(self.id, item.id))
         self._emit("conversation.item.done", previous_item_id=self._items.before(item.id), item=wire)
 
@@ -466,7 +481,8 @@ class Session:
 
     def _speech_stopped(self, at_ms: int) -> None:
         item_id = self._turn_item_id or new_id("item")
-        self._emit("input_audio_buffer.speech_stopped", audio_end_ms=at_ms, item_id=item_id)
+        end_ms = round(self._input.heard_ms)  # of what the model hears: the silence that told the end is part of it
+        self._emit("input_audio_buffer.speech_stopped", audio_end_ms=end_ms, item_id=item_id)
         guess, self._guess = self._guess, None
         ago_ms = self._input.heard_ms - at_ms
         if guess is not None:
@@ -490,6 +506,7 @@ class Session:
     def _commit(self, item_id: str, confirms: bool = False) -> None:
         pcm = self._input.take_turn()
         self._turn_item_id = None
+        self._unwritten.add(item_id)
         previous = self._items.last_id
         self._emit("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous)
         wire = {
@@ -506,18 +523,22 @@ class Session:
         self._items.forget_old_audio()
 
     def _transcribed(self, event: TranscriptDone) -> None:
+        self._unwritten.discard(event.item_id)
         item = self._items.find(event.item_id)
         if item is None:
             return
-        item.wire["content"][0]["transcript"] = event.text
-        if self.config.audio.input.transcription is not None:
-            self._emit(
-                "conversation.item.input_audio_transcription.completed",
-                item_id=event.item_id,
-                content_index=0,
-                transcript=event.text,
-                usage=usage.of_transcript(event),
-            )
+        if self.config.audio.input.transcription is None:
+            return
+        # Another object: the one before may be in an event that is still to be sent, and was not written down then.
+        part, *rest = item.wire["content"]
+        item.wire = item.wire | {"content": [part | {"transcript": event.text}, *rest]}
+        self._emit(
+            "conversation.item.input_audio_transcription.completed",
+            item_id=event.item_id,
+            content_index=0,
+            transcript=event.text,
+            usage=usage.of_transcript(event),
+        )
 
     # --- responses -------------------------------------------------------------------------------------------------
 
@@ -577,7 +598,7 @@ class Session:
         response.begin()
         if response.in_conversation:
             self._response, self._idle_from_s = response, None
-            self._unanswered = False
+            self._unanswered, self._behind = False, self._items.last_id
         else:
             self._detached[response.id] = response
         if not calls:
@@ -603,7 +624,10 @@ class Session:
         """A response has opened its item; returns the item before it."""
         if self._response is None or wire["id"] != self._response.item_id:
             return None
-        self._items.add(Item(wire, speed=self.config.audio.output.speed))
+        # What came since it was asked for stands behind it, as in the engine's conversation.
+        known = self._behind is None or self._behind in self._items
+        place = self._items.place(self._behind or items.FRONT) if known else None
+        self._items.add(Item(wire, speed=self.config.audio.output.speed), place)
         return self._items.before(wire["id"])
 
     def _response_event(self, event: ResponseBegun | TextDelta | CallDelta | AudioDelta | ResponseDone) -> None:
@@ -644,12 +668,14 @@ class Session:
         error.code = event.code
         self._emit("error", error=wire_error(error))
         if event.item_id:
+            self._unwritten.discard(event.item_id)
             if event.item_id in self._items:
                 self._items.remove(event.item_id)
                 self._emit("conversation.item.deleted", item_id=event.item_id)
             return
         self._undo_guess()
         self._unanswered = False
+        self._unwritten.clear()
         for response in [r for r in (self._response, *self._detached.values()) if r is not None]:
             self._command(Cancel(self.id, response.id))  # where the engine has not given it up itself
             self._finish(response, "failed", _failure(event.code, event.message))
@@ -679,12 +705,7 @@ class Session:
         self._emit("conversation.item.added", previous_item_id=self._items.before(item.id), item=item.wire)
 
     def _session_object(self) -> Wire:
-        shown = self.config.model_dump()
-        fixed = {"id": self.id, "expires_at": self._expires_at}
-        if self.config.type == "transcription":
-            heard = {"type": "transcription", "audio": {"input": shown["audio"]["input"]}, "include": shown["include"]}
-            return heard | fixed | {"object": "realtime.transcription_session"}
-        return shown | fixed | {"object": "realtime.session", "model": self.model}
+        return self.config.shown(self.id, self.model, self._expires_at)
 
     def _emit(self, kind: str, **fields: Any) -> None:
         self._out.events.append({"type": kind, "event_id": new_id("event"), **fields})

@@ -166,6 +166,15 @@ class SessionConfig(_Strict):
     tracing: str | dict[str, Any] | None = None
     prompt: dict[str, Any] | None = None
 
+    def shown(self, session_id: str, model: str, expires_at: int) -> dict[str, Any]:
+        """The session object of the wire. `expires_at`: Unix time in seconds."""
+        fields = self.model_dump()
+        fixed = {"id": session_id, "expires_at": expires_at}
+        if self.type == "transcription":
+            heard = {"type": self.type, "audio": {"input": fields["audio"]["input"]}, "include": fields["include"]}
+            return heard | fixed | {"object": "realtime.transcription_session"}
+        return fields | fixed | {"object": "realtime.session", "model": model}
+
 
 class ResponseOutput(_Strict):
     format: AudioFormat | None = None

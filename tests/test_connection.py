@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from server import gateway
 from server.config import LIMITS, ServerConfig
 from server.engine.messages import AudioDelta, CloseSession, OpenSession, Respond, ResponseDone
 from server.gateway import create_app
@@ -129,6 +130,55 @@ async def test_when_the_engine_dies_every_client_is_told_and_asked_to_come_back(
                 await asyncio.wait_for(socket.recv(), TIMEOUT_S)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1013
+
+
+async def test_when_the_engine_dies_in_an_answer_the_client_hears_how_it_ended() -> None:
+    engine = ScriptedEngine(hold_answers=True)
+    async with serving(engine) as url, connect(url) as socket:
+        await _say(socket, "response.create")
+        await _until(socket, "response.content_part.added")
+        engine.die()
+        events = await _until(socket, "response.done")
+        assert "error" in [e["type"] for e in events]
+        assert events[-1]["response"]["status"] == "failed"
+
+
+async def test_whoever_comes_when_the_engine_has_died_is_told_so() -> None:
+    engine = ScriptedEngine()
+    async with serving(engine) as url:
+        engine.die()
+        async with connect(url) as socket:
+            [event] = await _until(socket, "error")
+            assert event["error"]["code"] == "engine_unavailable"
+
+
+async def test_who_reads_nothing_is_not_served_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "_MOST_WAITING", 10_000)
+    taken = asyncio.Event()
+    send_text = WebSocket.send_text
+
+    async def slow(self: WebSocket, text: str) -> None:
+        await taken.wait()
+        await send_text(self, text)
+
+    handled: list[str] = []
+    client_frame = Session.client_frame
+
+    def counted(self: Session, frame: str | bytes) -> Any:
+        handled.append(str(frame))
+        return client_frame(self, frame)
+
+    monkeypatch.setattr(Session, "client_frame", counted)
+    monkeypatch.setattr(WebSocket, "send_text", slow)
+    async with serving(ScriptedEngine()) as url, connect(url) as socket:
+        for _ in range(100):
+            await _say(socket, "session.update", session={"type": "realtime"})
+        await asyncio.sleep(0.3)
+        assert 0 < len(handled) < 100
+        taken.set()
+        for _ in range(100):
+            await _until(socket, "session.updated")
+        assert len(handled) == 100
 
 
 async def test_a_fault_of_ours_is_logged_and_closes_the_socket_as_one(

@@ -1,6 +1,7 @@
 """Draining: a server that is told to stop takes no new session, and cuts no answer."""
 
 import asyncio
+import base64
 import json
 import socket
 import sys
@@ -15,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from clients.realtime import RealtimeClient, RealtimeError
 from server.config import ServerConfig
 from server.draining import Draining
-from server.engine.messages import SPOKEN_HZ, AudioDelta, ResponseDone
+from server.engine.messages import SPOKEN_HZ, AudioDelta, ResponseDone, TranscriptDone
 from server.errors import ServerDraining
 from server.gateway import create_app
 from server.metrics import Metrics, Playback
@@ -44,6 +45,17 @@ def test_sessions_may_go_on_for_a_while_and_the_last_one_ends_the_draining() -> 
         draining.begin()
         assert draining.closing
     assert draining.done
+
+
+def test_a_turn_is_not_over_before_it_is_written_down() -> None:
+    session = Session("sess", "model", {"type": "transcription", "audio": {"input": {"turn_detection": None}}})
+    session.opened()
+    audio = base64.b64encode(bytes(48 * 500)).decode()
+    session.client_frame(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
+    output, _ = session.client_frame(json.dumps({"type": "input_audio_buffer.commit"}))
+    assert not session.between_turns
+    session.engine_event(TranscriptDone("sess", output.events[0]["item_id"], "Hi.", 1, 1))
+    assert session.between_turns
 
 
 def test_a_session_is_between_turns_once_its_answer_has_been_played() -> None:

@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable
 
 import pytest
+from llguidance import LLMatcher
 
 from model.checkpoint import SpeechModel
-from server.engine import worker
+from server.engine import call_rule, worker
 from server.engine.messages import (
     AddText,
     AudioDelta,
@@ -69,6 +70,20 @@ LIGHT = Function("set_light", '{"type": "object", "properties": {"on": {"type": 
 
 def _arguments(events: list[Event]) -> str:
     return "".join(e.arguments for e in events if isinstance(e, CallDelta))
+
+
+def test_functions_are_compiled_once_and_each_answer_follows_them_by_itself(
+    tiny: SpeechModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(call_rule, "LLMatcher", lambda pieces, text: compiled.append(text) or LLMatcher(pieces, text))
+    grammar = call_rule.CallGrammar(tiny.text, tiny.layout)
+    one, other = grammar.rule((LIGHT,), 50), grammar.rule((LIGHT,), 50)
+    first = other.allowed()
+    for _ in range(3):
+        one.accept(one.allowed().start)
+    assert len(compiled) == 1
+    assert (other.allowed().start, other.allowed().also) == (first.start, first.also)
 
 
 def test_the_model_may_call_a_function_instead_of_answering(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from model.checkpoint import SpeechModel
+from model.text_tokenizer import TextTokenizer
 from server.engine import worker
 from server.engine.messages import (
     AddText,
@@ -89,10 +90,42 @@ def test_the_gateway_counts_instructions_as_the_engine_does(engine: SpeechEngine
             if too_long
             else contextlib.nullcontext()
         ):
-            limit.check(text, declared)
+            limit.room_ms(text, declared)
     assert {True, False} <= set(refused)
     with pytest.raises(ClientError, match=f"at most {limit.tokens} tokens"):
-        limit.check("hello " * 10_000_000, [])
+        limit.room_ms("hello " * 10_000_000, [])
+
+
+def test_a_turn_for_which_the_gateway_sees_room_fits_beside_any_instructions(
+    engine: SpeechEngine, tiny_dir: Path
+) -> None:
+    limit = InstructionsLimit(tiny_dir, engine.config)
+    for words in (0, 10, limit.tokens // 4):
+        text = "hello " * words
+        engine.receive(SetInstructions("a", text))
+        room_ms = limit.room_ms(text, [])
+        engine.receive(Hear("a", _noise(room_ms / 1000)))
+        engine.receive(CommitTurn("a", f"turn {words}"))
+        assert _failures(_run(engine)) == []
+        engine.receive(Hear("a", _noise(room_ms / 1000 + 2)))
+        engine.receive(CommitTurn("a", f"too long {words}"))
+        events = _run(engine)
+        assert [e.code for e in events if isinstance(e, SessionFailed)] == ["context_length_exceeded"]
+        engine.receive(DeleteItem("a", f"too long {words}"))
+
+
+def test_a_text_of_megabytes_is_not_even_encoded(engine: SpeechEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    encode = TextTokenizer.encode
+    monkeypatch.setattr(TextTokenizer, "encode", lambda self, text: encoded.append(len(text)) or encode(self, text))
+    engine.receive(AddText("a", "q", "user", "a" * 10_000_000))
+    engine.receive(Respond("a", "r", "x", instructions="a" * 10_000_000))
+    events = _run(engine)
+    assert max(encoded, default=0) < 1_000_000
+    assert [e.code for e in events if isinstance(e, SessionFailed)] == ["context_length_exceeded"]
+    assert [(e.status, e.code) for e in events if isinstance(e, ResponseDone)] == [
+        ("failed", "context_length_exceeded")
+    ]
 
 
 def test_instructions_too_long_leave_those_before(engine: SpeechEngine) -> None:

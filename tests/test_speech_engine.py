@@ -418,6 +418,19 @@ def test_a_recording_sent_at_once_is_heard_in_pieces(engine: SpeechEngine) -> No
     assert engine._sessions["a"].ear.frames == 100
 
 
+def test_a_recording_sent_at_once_and_an_answer_keep_neither_waiting(engine: SpeechEngine) -> None:
+    engine.receive(OpenSession("b"))
+    engine.receive(AddText("a", "q", "user", "hello"))
+    engine.receive(Respond("a", "r", "x", max_tokens=200))
+    _steps(engine, 1)
+    engine.receive(Hear("b", _noise(8000)))
+    engine.receive(CommitTurn("b", "long"))
+    before = len(_tokens(engine))
+    _steps(engine, 4)
+    assert len(_tokens(engine)) == before + 4
+    assert engine._sessions["b"].ear.frames == 100
+
+
 @pytest.mark.parametrize("steps", [0, 1, 3, 8])
 def test_what_comes_behind_a_request_for_an_answer_comes_behind_the_answer(engine: SpeechEngine, steps: int) -> None:
     engine.receive(Hear("a", _noise(500)))

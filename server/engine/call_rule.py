@@ -3,6 +3,7 @@
 Constrained decoding by llguidance (https://github.com/guidance-ai/llguidance), which knows the text pieces.
 """
 
+import functools
 import json
 
 import numpy as np
@@ -14,6 +15,8 @@ from model.text_tokenizer import TextTokenizer
 from server.engine.messages import Function
 from server.engine.token_interface import Allowed
 from server.errors import ImpossibleTools
+
+_KEPT = 64  # compiled grammars
 
 
 class CallRule:
@@ -41,16 +44,21 @@ class CallGrammar:
 
     def __init__(self, text: TextTokenizer, layout: TokenLayout) -> None:
         self._layout = layout
+        # A session's tools stay as they are for many answers, and compiling them takes up to ten milliseconds.
+        self._matchers = functools.lru_cache(_KEPT)(self._matcher)
         self._pieces = LLTokenizer(
             text.json_without_prefix(), n_vocab=layout.text + layout.controls, eos_token=layout.control("<end>")
         )
 
     def rule(self, functions: tuple[Function, ...], max_tokens: int) -> CallRule:
         """Raises `ImpossibleTools` where the schemas cannot be followed together; the gateway has looked at each."""
+        return CallRule(self._matchers(functions).deep_copy(), self._layout, max_tokens)
+
+    def _matcher(self, functions: tuple[Function, ...]) -> LLMatcher:
         grammar = call_grammar((f.name, json.loads(f.parameters)) for f in functions)
         matcher = LLMatcher(self._pieces, grammar)
         if matcher.is_error():
             raise ImpossibleTools(
                 f"expected tools that can be followed together: {matcher.get_error().splitlines()[0]}"
             )
-        return CallRule(matcher, self._layout, max_tokens)
+        return matcher

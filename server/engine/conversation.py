@@ -58,7 +58,14 @@ class Conversation:
             raise
 
     def _system_tokens(self, text: str) -> list[int]:
-        return [self.control("<system>"), *self._text.encode(text), self.control("<end>")] if text else []
+        return [self.control("<system>"), *self._encoded(text), self.control("<end>")] if text else []
+
+    def _encoded(self, text: str) -> list[int]:
+        """Raises `SequenceTooLong` for what is much too long: encoding megabytes would keep all sessions waiting."""
+        least = len(text) // self._text.longest
+        if least > self._full:
+            raise SequenceTooLong(f"expected a text of at most {self._full} tokens, got at least {least}")
+        return self._text.encode(text)
 
     def set_truncation(self, retained: float | None, limit: int | None) -> None:
         """See `SetTruncation`."""
@@ -78,7 +85,7 @@ class Conversation:
             "call": ("<assistant>", "<call>"),
             "result": ("<result>",),
         }.get(role, (f"<{role}>", "<text>"))
-        tokens = [*map(self.control, opening), *self._text.encode(text), self.control("<end>")]
+        tokens = [*map(self.control, opening), *self._encoded(text), self.control("<end>")]
         self._check_room(len(tokens))
         place = len(self.items) - (before is not None)
         if after is not None:

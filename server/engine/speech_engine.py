@@ -370,7 +370,8 @@ class SpeechEngine:
         """How many tokens of a step this session would take; 0: it needs nothing."""
         pending = min(session.conversation.sequence.pending, self.config.prefill_tokens)
         waits = self._can_commit(session) or self._can_begin(session)
-        return max(pending, self._frames_due(session, together), int(waits))
+        frames = min(self._frames_due(session, together), _HEARD_FRAMES)
+        return max(pending, frames, int(waits))
 
     def _frames_due(self, session: Session, together: bool) -> int:
         """How many frames this session should hear now; `together`: others speak too."""
@@ -434,7 +435,8 @@ class SpeechEngine:
         except SequenceTooLong as error:
             self._drop_turn(session)
             message = f"the turn was too long and is forgotten: {error}"
-            self._events.append(SessionFailed(session.conversation.session_id, message, error.code))
+            lost = session.commit_as or ""
+            self._events.append(SessionFailed(session.conversation.session_id, message, error.code, item_id=lost))
         session.waiting_codes = []
 
     def _commit(self, session: Session) -> None:
@@ -535,7 +537,8 @@ class SpeechEngine:
         for output in outputs:
             session = owners[id(output.sequence)]
             if not isinstance(output, Sampled):
-                heard_ms = session.ear.frames * FRAME_MS
+                unread = len(session.waiting_codes) + len(output.sequence.tokens) - output.position
+                heard_ms = (session.ear.frames - unread) * FRAME_MS
                 opinion = TurnProbability(session.conversation.session_id, output.probability, heard_ms)
                 self._events.append(opinion)
             elif session.transcribing is not None:

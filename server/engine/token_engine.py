@@ -14,6 +14,8 @@ from model.transformer import SpeechTransformer
 from server.engine.engine_config import EngineConfig
 from server.engine.token_interface import Allowed, Rule, Sampled, Sampling, Sequences, TokenSequence, TurnOpinion
 
+_FEW_OTHERS = 8  # ids beside a range that are worth a product each
+
 
 class TorchTokenEngine(Sequences):
     """See the module, and `TokenEngine` for the verbs. Not thread-safe: one thread calls everything."""
@@ -70,10 +72,13 @@ class TorchTokenEngine(Sequences):
 
     def _sample(self, hidden: torch.Tensor, sequences: list[TokenSequence], allowed: Allowed) -> list[int]:
         """One of the allowed ids for each row of hidden states [B, C]."""
-        logits = self._net.scores(hidden, allowed.start, allowed.stop)
-        if allowed.also:
+        if len(allowed.also) > _FEW_OTHERS:  # all of them in one product, and what lies between them
+            ids = [*range(allowed.start, allowed.stop), *allowed.also]
+            first = min(ids)
+            logits = self._net.scores(hidden, first, max(ids) + 1)[:, torch.tensor(ids) - first]
+        else:
             others = [self._net.scores(hidden, token, token + 1) for token in allowed.also]
-            logits = torch.cat([logits, *others], 1)
+            logits = torch.cat([self._net.scores(hidden, allowed.start, allowed.stop), *others], 1)
         chosen = logits.argmax(1).tolist()
         for i, sequence in enumerate(sequences):
             temperature = sequence.sampling.temperature(allowed, self.layout)
