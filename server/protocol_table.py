@@ -131,8 +131,8 @@ TIMINGS = {
 SESSION_LIMITS = {
     "its length": f"{LIMITS.session_s // 60} minutes, then `session_expired`",
     "one turn": f"{LIMITS.turn_ms // 1000} s, less where instructions and tools need the room. Turn detection ends it "
-    f"there; of a longer one that the client would end the newest {LIMITS.kept_turn_ms // 1000} s are kept. Sound files "
-    "and `input_audio` may be as long as a turn",
+    f"there; of a longer one that the client would end the newest {LIMITS.kept_turn_ms // 1000} s are kept. Sound "
+    "files and `input_audio` may be as long as a turn",
     "the conversation": f"{_ENGINE.length} tokens: 25 a second of speech, on either side, and the texts. Beyond "
     f"{_ENGINE.conversation_tokens} the oldest items are forgotten, as `truncation` says",
     "one answer": f"{_ENGINE.answer_tokens} tokens, about 40 s of speech; then `incomplete`, `max_output_tokens`",

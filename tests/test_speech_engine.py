@@ -431,6 +431,20 @@ def test_a_recording_sent_at_once_and_an_answer_keep_neither_waiting(engine: Spe
     assert engine._sessions["b"].ear.frames == 100
 
 
+def test_nobody_is_kept_from_being_read_by_others_who_are_always_urgent(engine: SpeechEngine) -> None:
+    now_s = [0.0]
+    engine.clock = lambda: now_s[0]
+    engine.receive(OpenSession("b"))
+    engine.receive(AddText("b", "q", "user", "hello"))
+    engine.receive(AddText("a", "long", "user", "hello there " * 40))
+    engine.receive(Respond("b", "r", "x", max_tokens=600))
+    for _ in range(40):
+        now_s[0] += 1.0  # longer than what a step says lasts: its listener has always run dry
+        engine.step()
+    assert engine._sessions["b"].generating
+    assert not engine._sessions["a"].conversation.sequence.pending
+
+
 @pytest.mark.parametrize("steps", [0, 1, 3, 8])
 def test_what_comes_behind_a_request_for_an_answer_comes_behind_the_answer(engine: SpeechEngine, steps: int) -> None:
     engine.receive(Hear("a", _noise(500)))

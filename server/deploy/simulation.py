@@ -226,6 +226,8 @@ class Person:
     chunks: int = 0
     unread_since: float | None = None
     """When the oldest whole frame came that waits."""
+    reading_since: float | None = None
+    """Since when there are tokens that were not read, while nothing is being generated."""
     turn_open: bool = False
     pending: int = 0
     held: int = 0
@@ -270,7 +272,8 @@ class Person:
     @property
     def deadline(self) -> float:
         """As `Session.deadline_s`, in milliseconds."""
-        heard = inf if self.unread_since is None else self.unread_since + HEARD_WITHIN_MS
+        since = [at for at in (self.unread_since, self.reading_since) if at is not None]
+        heard = min(since, default=inf) + HEARD_WITHIN_MS
         if not (self.commits or self.wants_answer or self.generating):
             return heard
         answered = self.dry_at if self.script is not None else None
@@ -404,6 +407,11 @@ class Replica:
 
     def _step(self) -> None:
         together = self._several_speak
+        for person in self._people:
+            if person.generating or not person.pending:
+                person.reading_since = None
+            elif person.reading_since is None:
+                person.reading_since = self.now
         needs = [(person, self._needs(person, together)) for person in self._people]
         jobs = [Job(person, person.deadline / 1000, tokens) for person, tokens in needs if tokens]
         served = self._scheduler.choose(jobs, self.now / 1000)

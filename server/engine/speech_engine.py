@@ -89,6 +89,8 @@ class Session:
     """The turn being heard: the last item of the conversation."""
     waiting_codes: list[int] = field(default_factory=list)
     """Heard codes that wait until enough are worth reading, or until the answer that is being generated is over."""
+    reading_since_s: float | None = None
+    """Since when there are tokens that the Transformer has not read, while nothing is being generated."""
     commit_as: str | None = None
     commit_guess: int = 0
     pause: Pause | None = None
@@ -121,6 +123,8 @@ class Session:
         moments = [at_s + within_s for _, at_s in self.asked[:1]]
         if self.ear.unread_since_s is not None:
             moments.append(self.ear.unread_since_s + _HEARD_WITHIN_S)
+        if self.reading_since_s is not None:
+            moments.append(self.reading_since_s + _HEARD_WITHIN_S)
         if self.committed_s is not None:
             moments.append(self.committed_s + within_s)
         if self.answer is not None:
@@ -382,10 +386,15 @@ class SpeechEngine:
 
     def step(self) -> list[Event]:
         """One round for whoever is most urgent; returns what happened since the last one."""
-        together = self._several_speak
+        together, now_s = self._several_speak, self.clock()
+        for session in self._sessions.values():
+            if session.generating or not session.conversation.sequence.pending:
+                session.reading_since_s = None
+            elif session.reading_since_s is None:
+                session.reading_since_s = now_s
         needs = [(session, self._needs(session, together)) for session in self._sessions.values()]
         jobs = [Job(session, session.deadline_s, tokens) for session, tokens in needs if tokens]
-        served = self._scheduler.choose(jobs, self.clock())
+        served = self._scheduler.choose(jobs, now_s)
         if any(self._frames_due(session, together) for session in served):
             self._hear(list(self._sessions.values()))
         for session in served:
