@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import finish, percentiles, without_raw
+from benchmarks.figures import UNSAVED, finish, percentiles, without_raw
 from benchmarks.options import benchmark
 from benchmarks.report import page
 from benchmarks.targets import Figures, scorecard, table
@@ -75,8 +75,7 @@ def main(argv: list[str]) -> int:
         "results": str(kept),
         "page": str(drawn),
     }
-    finish(result, chosen)
-    return int(bool(failed))
+    return UNSAVED if finish(result, chosen) == UNSAVED else int(bool(failed))
 
 
 async def _run(repeats: int, quick: bool) -> tuple[list[Figures], list[str]]:

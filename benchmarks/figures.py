@@ -17,6 +17,8 @@ from clients.realtime import Turn
 
 TARGET_MS = 320.0
 """What conversation between people allows."""
+UNSAVED = 2
+"""The exit status where a result could not be saved."""
 _LAG_MS = 20.0  # a chunk that is sent later than this is late
 
 
@@ -137,22 +139,22 @@ def machine() -> Figures:
 def finish(result: Figures, chosen: argparse.Namespace) -> int:
     """Save the result if that was asked for, and print it as the last line, saved or not.
 
-    0 if every turn was answered, and no session refused or lost; 2 if it could not be saved.
+    0 if every turn was answered, and no session refused or lost; `UNSAVED` if it could not be saved.
     """
     result |= machine()
-    unsaved = None
+    unsaved = False
     if chosen.save is not None:
         try:
             chosen.save.parent.mkdir(parents=True, exist_ok=True)
             chosen.save.write_text(json.dumps(result, indent=1) + "\n")
         except OSError as error:
-            unsaved = error
+            unsaved = True
             print(f"--save: expected a file to write, got: {error}", file=sys.stderr)
     if result.get("generator_was_too_slow"):
         print("The load generator itself was too slow: these figures are an upper bound.")
     print(json.dumps(without_raw(result)))
-    if unsaved is not None:
-        return 2
+    if unsaved:
+        return UNSAVED
     whole = not (result.get("refused", 0) or result.get("lost", 0))
     return 0 if whole and result.get("answered", 0) == result.get("turns", 0) else 1
 

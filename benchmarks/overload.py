@@ -9,7 +9,7 @@ means the protocol has: a closed door (an HTTP error, an `error` event, close co
 """
 
 from benchmarks.conversation import carry_out, measured
-from benchmarks.figures import HEAD, SUMMARY, finish, row
+from benchmarks.figures import HEAD, SUMMARY, UNSAVED, finish, row
 from benchmarks.load import RUN, add_schedule, measure
 from benchmarks.options import add_conversation, add_server, benchmark
 from benchmarks.targets import Figures, must
@@ -58,8 +58,7 @@ def main(argv: list[str]) -> int:
             "turns": sum(f["turns"] for f in runs.values()),
             "generator_was_too_slow": any(f["generator_was_too_slow"] for f in runs.values()),
         }
-        finish(result, chosen)
-        return int(not figures["met"])
+        return UNSAVED if finish(result, chosen) == UNSAVED else int(not figures["met"])
 
     return carry_out(run())
 

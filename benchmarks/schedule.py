@@ -31,6 +31,7 @@ from clients.realtime import (
 _ANSWER_S = 3.0  # what the schedule allows for an answer before the next question
 _THINKING_S = (0.2, 1.0)
 # A person who interrupts begins so long after the end of their question, when the answer should be sounding.
+_UNNOTICED_MS = 200  # speech this short is not noticed yet
 _INTERRUPTING_S = (0.5, 1.4)
 _PATIENCE_S = 15.0  # for answers that are still being given when everything has been said
 _SAMPLES_PER_MS = WIRE_HZ // 1000
@@ -107,7 +108,9 @@ class Talk:
             case "input_audio_buffer.speech_started":
                 self._noticed(self._question_at(now_s), now_s)
             case "input_audio_buffer.speech_stopped":
-                self._items[event["item_id"]] = self._question_at(self.started_s + event["audio_end_ms"] / 1000)
+                # The end is that of the silence: the next question may have begun in it, too late to be noticed.
+                at_ms = event["audio_end_ms"] - _UNNOTICED_MS
+                self._items[event["item_id"]] = self._question_at(self.started_s + at_ms / 1000)
             case "input_audio_buffer.committed" if event["item_id"] in self._items:
                 self.committed(self._items[event["item_id"]], now_s)
             case "response.created" if self._asked is not None:

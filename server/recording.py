@@ -42,15 +42,17 @@ class Recording:
         self._lines.put(f'{{"at_s": {at_s}, "by": "{by}", "event": {event}}}\n')
 
     def _write(self) -> None:
+        line: str | None = ""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("w", encoding="utf-8") as file:
-                while (line := self._lines.get()) is not None:
+                while line is not None:
                     file.write(line)
+                    line = self._lines.get()
         except OSError as error:
             _log.error("expected to record into %s, got: %s; this session goes on without", self.path, error)
-            while self._lines.get() is not None:  # what nobody takes would fill the memory
-                pass
+            while line is not None:  # what nobody takes would fill the memory
+                line = self._lines.get()
 
     def close(self) -> None:
         """Nothing more will come; the file is closed when everything is written."""

@@ -111,6 +111,18 @@ def main(argv: list[str]) -> int:
                 pass
         except OSError as error:
             parser.error(f"--record: expected a folder to write into, got: {error}")
+    try:
+        engine = replace(
+            defaults.engine,
+            kind=options.engine,
+            weights=options.weights,
+            slots=options.slots,
+            length=options.length,
+            sessions=options.sessions,
+            vllm=dict(options.vllm_arg),
+        )
+    except ValueError as error:
+        parser.error(f"--{error}")
     from server.gateway import run  # loads what only a server pays for
 
     run(
@@ -122,15 +134,7 @@ def main(argv: list[str]) -> int:
             api_keys=keys,
             log_level=options.log_level,
             record=options.record,
-            engine=replace(
-                defaults.engine,
-                kind=options.engine,
-                weights=options.weights,
-                slots=options.slots,
-                length=options.length,
-                sessions=options.sessions,
-                vllm=dict(options.vllm_arg),
-            ),
+            engine=engine,
             drain_s=options.drain_s,
             engine_threads=options.engine_threads,
         )

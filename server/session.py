@@ -123,6 +123,8 @@ class Session:
         self._ended_by = {0}
         """Guesses that were right, and 0 for turns that were over at once."""
         self._idle_from_s: float | None = None
+        self._broke_silence = False
+        """The open turn began while the idle timeout ran."""
         self._unanswered = False
         """A turn ended while another answer was being made: its own comes when that is over and nobody speaks."""
         self._audio_was_sent = False
@@ -218,6 +220,7 @@ class Session:
         timeout_ms = detection.idle_timeout_ms if isinstance(detection, ServerVad) else None
         if (
             timeout_ms is not None
+            and self.config.type == "realtime"
             and self._idle_from_s is not None
             and self._response is None
             and not self._input.speaking
@@ -260,8 +263,9 @@ class Session:
                 self._turn_item_id = None
                 self._command(DropTurn(self.id))
                 self._emit("input_audio_buffer.cleared")
-                if self._idle_from_s is None and self._response is None:  # the silence that this turn had broken
+                if self._broke_silence and self._response is None:
                     self._idle_from_s = self._clock()
+                self._broke_silence = False
             case client_events.ItemCreate(item=item, previous_item_id=previous):
                 self._create_item(item, previous)
             case client_events.ItemRetrieve(item_id=item_id):
@@ -333,7 +337,7 @@ class Session:
             self._speech_stopped(round(self._input.heard_ms))
         else:
             self._command(DropTurn(self.id))
-            self._command(Hear(self.id, self._input.keep_newest(min(LIMITS.kept_turn_ms, self._turn_ms))))
+            self._command(Hear(self.id, self._input.keep_newest(min(LIMITS.kept_turn_ms, self._turn_ms // 2))))
 
     def _commit_by_client(self) -> None:
         if not self._input.detects:
@@ -476,7 +480,7 @@ class Session:
         if self._response is not None and detection is not None and detection.interrupt_response:
             self._command(Cancel(self.id, self._response.id))
             self._finish(self._response, "cancelled", {"type": "cancelled", "reason": "turn_detected"})
-        self._idle_from_s = None
+        self._broke_silence, self._idle_from_s = self._idle_from_s is not None, None
         self._command(Hear(self.id, bytes(self._input.turn)))
 
     def _speech_stopped(self, at_ms: int) -> None:
@@ -505,7 +509,7 @@ class Session:
 
     def _commit(self, item_id: str, confirms: bool = False) -> None:
         pcm = self._input.take_turn()
-        self._turn_item_id = None
+        self._turn_item_id, self._broke_silence = None, False
         self._unwritten.add(item_id)
         previous = self._items.last_id
         self._emit("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous)
@@ -668,14 +672,19 @@ class Session:
         error.code = event.code
         self._emit("error", error=wire_error(error))
         if event.item_id:
+            heard = event.item_id in self._unwritten or (
+                self._guess is not None and self._guess.item_id == event.item_id
+            )
             self._unwritten.discard(event.item_id)
             if event.item_id in self._items:
                 self._items.remove(event.item_id)
                 self._emit("conversation.item.deleted", item_id=event.item_id)
-            return
-        self._undo_guess()
+            if not heard:
+                return
+        else:
+            self._unwritten.clear()
+        self._undo_guess()  # nobody answers what nobody has heard
         self._unanswered = False
-        self._unwritten.clear()
         for response in [r for r in (self._response, *self._detached.values()) if r is not None]:
             self._command(Cancel(self.id, response.id))  # where the engine has not given it up itself
             self._finish(response, "failed", _failure(event.code, event.message))

@@ -118,6 +118,13 @@ def _heard(talk: Talk, item: str, end_ms: int, now_s: float) -> None:
     talk.event(_event("input_audio_buffer.committed", item_id=item), now_s)
 
 
+def test_a_question_that_begins_in_the_silence_at_the_end_of_another_is_not_what_ended() -> None:
+    talk = Talk([Question(0, TONE), Question(1560, TONE)], 100.0)
+    _heard(talk, "item", 1600, 101.6)
+    assert talk.turns[0].committed_s == 101.6
+    assert talk.turns[1].committed_s is None
+
+
 def _says(talk: Talk, response: str, now_s: float) -> None:
     delta = base64.b64encode(TONE[:4800].tobytes()).decode()
     talk.event(_event("response.output_audio.delta", response_id=response, delta=delta), now_s)

@@ -11,6 +11,7 @@ from clients import replay
 from clients.realtime import RealtimeClient
 from server.config import ServerConfig
 from server.gateway import create_app
+from server.recording import Recording
 from tests.scripted_engine import ANSWER, ScriptedEngine
 from tests.test_stock_clients import serve
 
@@ -47,6 +48,16 @@ async def test_nothing_is_recorded_unless_asked_for(tmp_path: Path, monkeypatch:
     async with serve(create_app(ServerConfig(), ScriptedEngine())) as port:
         await _talk(port)
     assert not list(tmp_path.rglob("*"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+async def test_a_disk_that_is_full_ends_the_recording_and_its_thread(caplog: pytest.LogCaptureFixture) -> None:
+    recording = Recording(Path("/dev/full"))
+    recording.server("{}")
+    recording.close()
+    recording._thread.join(5)
+    assert not recording._thread.is_alive()
+    assert "expected to record into" in caplog.text
 
 
 async def test_where_nothing_can_be_recorded_the_session_goes_on(

@@ -594,6 +594,51 @@ def test_a_turn_that_was_cleared_away_does_not_stop_the_idle_timeout(driver: Dri
     assert "input_audio_buffer.timeout_triggered" in driver._note(driver.session.tick())
 
 
+def test_a_buffer_that_is_cleared_where_no_timeout_ran_starts_none(driver: Driver) -> None:
+    detection = {"type": "server_vad", "idle_timeout_ms": 5000}
+    driver.send("session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": detection}}})
+    for speaks in (False, True):
+        if speaks:
+            driver.speech(640, LOUD)
+        driver.send("input_audio_buffer.clear")
+        driver.speech(640, SILENT)
+        driver.now_s += 60
+        assert driver._note(driver.session.tick()) == []
+
+
+def test_a_turn_that_the_engine_could_not_take_is_not_answered(driver: Driver) -> None:
+    driver.manual()
+    driver.append(500)
+    driver.send("input_audio_buffer.commit")
+    item_id = driver.event("input_audio_buffer.committed")["item_id"]
+    driver.send("response.create")
+    kinds = driver.engine(SessionFailed("sess_1", "too long", "context_length_exceeded", item_id=item_id))
+    assert kinds[:2] == ["error", "conversation.item.deleted"]
+    assert kinds[-1] == "response.done"
+    assert driver.session.between_turns
+
+
+def test_a_guess_that_the_engine_could_not_take_is_undone(driver: Driver) -> None:
+    _semantic(driver)
+    driver.speech(960, LOUD)
+    driver.speech(64, SILENT)
+    guessed = driver.last(CommitTurn)
+    driver.engine(SessionFailed("sess_1", "too long", "context_length_exceeded", item_id=guessed.item_id))
+    assert driver.last(ResumeTurn)
+    assert not driver.session._unwritten
+
+
+def test_a_long_turn_beside_long_instructions_is_not_heard_again_with_every_chunk() -> None:
+    driver = Driver(lambda *_: 9600)
+    driver.manual()
+    for _ in range(10):
+        driver.append(1000)
+    before = len(driver.commands)
+    for _ in range(20):
+        driver.append(20)
+    assert not any(isinstance(command, DropTurn) for command in driver.commands[before:])
+
+
 def test_a_transcript_is_in_no_event_before_it_is_complete_and_in_none_where_nobody_asked(driver: Driver) -> None:
     for transcription, shown in (({"model": "x"}, "Hi."), (None, None)):
         driver.send("session.update", session={"audio": {"input": {"transcription": transcription}}})

@@ -395,7 +395,8 @@ class Replica:
 
     def _needs(self, person: Person, together: bool) -> int:
         """How many tokens of a step this session would take; 0: it needs nothing."""
-        frames, waits = self._frames_due(person, together), person.can_commit or person.can_begin
+        frames = min(self._frames_due(person, together), HEARD_FRAMES)
+        waits = person.can_commit or person.can_begin
         return max(min(person.pending, self._piece), frames, int(waits))
 
     def _frames_due(self, person: Person, together: bool) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 KINDS = ("torch", "vllm")
 WEIGHTS = ("int8", "float32")
+_LEAST_ROOM = 32  # tokens: 1 s of speech and what is around it
 _ANSWER_ROOM = 400  # tokens: 12 s of speech
 
 
@@ -34,6 +35,8 @@ class EngineConfig:
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise ValueError(f"{name}: expected at least 1, got {count}")
+        if self.conversation_tokens < _LEAST_ROOM:
+            raise ValueError(f"length: expected room for a conversation and its answer, got {self.length}")
 
     @property
     def conversation_tokens(self) -> int:
