@@ -131,8 +131,7 @@ def test_a_server_without_room_or_a_folder_to_record_into_does_not_start(
 ) -> None:
     with pytest.raises(SystemExit):
         serve.main([wrong])
-    assert "error: argument" in (told := capsys.readouterr().err) or "error: --" in told
-    assert "expected" in told
+    assert "expected" in capsys.readouterr().err
 
 
 def test_a_port_that_none_can_be_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
