@@ -1,5 +1,7 @@
 """One question to the engine and its answer, for HTTP: a session of its own for as long as a request takes."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -39,7 +41,25 @@ class Exchange:
 
     def __init__(self, engine: SpeechEngine) -> None:
         self.id, self._engine = new_id("sess"), engine
-        self._committed = ""
+        self._committed, self._asked, self._open = "", False, True
+        self._happened: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    async def listen(self) -> None:
+        """Take events as they come, and leave the engine after the last one that is wanted: a client that reads slowly
+        must not keep a place that others wait for."""
+        async for event in self._engine.subscribe(self.id):
+            self._happened.put_nowait(event)
+            if isinstance(event, (SessionFailed, ResponseDone if self._asked else TranscriptDone)):
+                break
+        self._happened.put_nowait(None)
+        self.leave()
+
+    def leave(self) -> None:
+        """End the session, once."""
+        if self._open:
+            self._open = False
+            with contextlib.suppress(EngineUnavailable):
+                self._engine.send(CloseSession(self.id))
 
     def _send(self, command: Command) -> None:
         self._engine.send(command)
@@ -59,7 +79,7 @@ class Exchange:
         self._send(CommitTurn(self.id, self._committed))
 
     async def _events(self) -> AsyncIterator[Event]:
-        async for event in self._engine.subscribe(self.id):
+        while (event := await self._happened.get()) is not None:
             if isinstance(event, SessionFailed):
                 raise _error(event.message, event.code)
             yield event
@@ -86,7 +106,7 @@ class Exchange:
         Raises `SessionLost` where the engine could not answer, and `SequenceTooLong` or `ImpossibleTools` where nobody
         could have.
         """
-        response_id = new_id("resp")
+        response_id, self._asked = new_id("resp"), True
         self._send(
             Respond(
                 self.id,
@@ -121,7 +141,9 @@ async def exchange(engine: SpeechEngine) -> AsyncIterator[Exchange]:
     """An exchange whose session ends with the block. Raises `EngineUnavailable`."""
     made = Exchange(engine)
     engine.send(OpenSession(made.id))
+    listening = asyncio.create_task(made.listen())
     try:
         yield made
     finally:
-        engine.send(CloseSession(made.id))
+        listening.cancel()
+        made.leave()

@@ -1,5 +1,6 @@
 """HTTP beside the WebSocket, asked by the official client; and keys. The engine is scripted."""
 
+import asyncio
 import base64
 import io
 from collections.abc import AsyncIterator
@@ -14,8 +15,9 @@ import soundfile
 
 from server import sound_files
 from server.config import ServerConfig
-from server.engine.messages import AddText, CallDelta, Hear, Respond, ResponseDone, SetInstructions
+from server.engine.messages import AddText, CallDelta, CloseSession, Hear, Respond, ResponseDone, SetInstructions
 from server.errors import ClientError, InvalidKey
+from server.exchange import exchange
 from server.gateway import create_app
 from server.http_api import passages
 from server.keys import Keys
@@ -270,6 +272,18 @@ async def test_why_the_engine_refused_is_told(code: str, status: int) -> None:
             )
     assert failed.value.status_code == status
     assert failed.value.code == code
+
+
+async def test_a_client_that_reads_slowly_keeps_no_place_in_the_engine() -> None:
+    engine = ScriptedEngine()
+    await engine.start()
+    async with exchange(engine) as talk:
+        events = talk.answer(speak=True)
+        await anext(events)
+        await asyncio.sleep(0)
+        assert isinstance(engine.commands[-1], CloseSession)
+        assert isinstance([event async for event in events][-1], ResponseDone)
+    assert sum(isinstance(command, CloseSession) for command in engine.commands) == 1
 
 
 async def test_a_page_of_all_routes_is_not_served() -> None:
