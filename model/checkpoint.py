@@ -57,12 +57,14 @@ _LEAST_ROW = 64  # weights; of shorter ones the scales would take too much room
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
-        return values
+        values = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: expected this file, found none") from error
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path}: expected JSON, found a syntax error: {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(values).__name__}")
+    return values
 
 
 def _config(path: Path, kind: type[_Config], values: dict[str, Any]) -> _Config:
@@ -83,9 +85,16 @@ def _names(file: Any) -> list[str]:
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """What `save_weights` wrote. Raises `FileNotFoundError`."""
-    with safe_open(path, framework="pt") as file:
-        return {name: _read(file, name) for name in _names(file)}
+    """What `save_weights` wrote. Raises `FileNotFoundError`, and `CheckpointError` for what is not whole."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: _read(file, name) for name in _names(file)}
+    except SafetensorError as error:
+        raise _cut_off(path, error) from error
+
+
+def _cut_off(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: expected a whole safetensors file: {error}")
 
 
 def _fill(network: nn.Module, path: Path, weights: bool = True) -> None:
@@ -108,7 +117,7 @@ def _fill(network: nn.Module, path: Path, weights: bool = True) -> None:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: expected this file, found none") from error
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: expected a whole safetensors file: {error}") from error
+        raise _cut_off(path, error) from error
     network.eval().requires_grad_(False)
 
 
@@ -117,6 +126,10 @@ def transformer_config(folder: Path) -> TransformerConfig:
     the one that `model.transformer` computes."""
     path = folder / "config.json"
     values = _read_json(path)
+    rope = values.get("rope_parameters") or {}  # where transformers 5 keeps it
+    values = values | {name: rope[name] for name in ("rope_theta",) if name in rope}
+    if rope.get("rope_type", "default") != "default":
+        values["rope_scaling"] = rope
     config = _config(path, TransformerConfig, values)
     wanted: dict[str, object] = {"model_type": "qwen3", "tie_word_embeddings": False, "attention_bias": False}
     for key, value in (wanted | {"rope_scaling": None, "use_sliding_window": False}).items():
@@ -170,7 +183,10 @@ def load(folder: Path, transformer: bool = True) -> SpeechModel:
     text_path = folder / "tokenizer.json"
     if not text_path.exists():
         raise CheckpointError(f"{text_path}: expected this file, found none")
-    text = TextTokenizer.load(text_path)
+    try:
+        text = TextTokenizer.load(text_path)
+    except Exception as error:  # all that the library raises
+        raise CheckpointError(f"{text_path}: expected a whole tokenizer: {error}") from error
     if text.pieces != layout.text:
         raise CheckpointError(f"{text_path}: expected {layout.text} pieces of text, found {text.pieces}")
     with torch.device("cpu" if transformer else "meta"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import CheckpointError, load, load_weights, rounded, save_weights
+from model.checkpoint import CheckpointError, load, load_weights, rounded, save_weights, transformer_config
 from model.random_checkpoint import main
 from tests.tiny_model import tiny_model
 
@@ -128,3 +128,31 @@ def test_matrices_of_eight_bits_come_back_within_a_part_of_their_largest_weight(
     assert torch.equal(rounded(weights)["wide"], found["wide"])
     for name in ("narrow", "bias", "count"):
         assert torch.equal(found[name], weights[name].half() if weights[name].is_floating_point() else weights[name])
+
+
+def test_what_transformers_5_writes_is_understood_and_what_it_stretches_refused(folder: Path) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config.pop("rope_theta", None)
+    path.write_text(json.dumps(config | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}))
+    assert transformer_config(folder).rope_theta == 1e6
+    path.write_text(json.dumps(config | {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0}}))
+    with pytest.raises(CheckpointError, match="expected rope_scaling None"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("tokenizer.json", "expected a whole tokenizer"), ("antiphon.json", "expected a JSON object")]
+)
+def test_a_file_that_is_cut_off_or_another_kind_is_named(folder: Path, name: str, told: str) -> None:
+    path = folder / name
+    path.write_text("[]" if name == "antiphon.json" else path.read_text()[:200])
+    with pytest.raises(CheckpointError, match=told):
+        load(folder)
+
+
+def test_weights_that_are_cut_off_are_named(folder: Path) -> None:
+    path = folder / "audio_tokenizer.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="expected a whole safetensors file"):
+        load_weights(path)

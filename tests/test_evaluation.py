@@ -73,7 +73,8 @@ def test_the_recogniser_reads_the_phones_of_a_question_and_few_of_them_in_noise(
 
 
 def test_every_promise_is_kept_or_missed_by_what_was_measured() -> None:
-    good = {"by_condition": {"clean": 0.95}, "by_skill": {"tools": 0.95, "sums": 0.7}, "aloud_wer": 0.05, "size_mb": 61}
+    good = {"by_condition": {"clean": 0.95}, "by_skill": {"tools": 0.75, "sums": 0.7}, "aloud_wer": 0.05, "size_mb": 61}
+    good["calls"] = {"tools": 0.95}
     verdicts = {t.key: t.verdict(value) for t in TARGETS if (value := t.find(good)) is not None}
     missed = {key for key, verdict in verdicts.items() if verdict == "missed"}
     assert missed == {"worst_skill", "size_mb"}
@@ -127,7 +128,8 @@ def test_an_answer_that_was_stopped_counts_as_unended() -> None:
     said, unended = spoken_answers(held)
     assert [one.text for one in said] == ["That is four."] * 2
     assert unended == 0.5
-    assert spoken_answers([_held("sums", "clean", "four")]) == ([], None)  # written answers only
+    assert spoken_answers([_held("sums", "clean", "four")])[1] == 1.0  # nobody heard it
+    assert spoken_answers([_held("sums", "clean", "")]) == ([], None)  # a call alone
 
 
 def test_free_english_is_heard_and_read_through_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +187,30 @@ def test_the_card_says_what_was_measured_between_its_marks(tmp_path: Path) -> No
     assert "| sums | 100 % | capitals | 0 % |" in text
     assert "- clean: pico-en-US 25 %" in text
     assert "2 dialogues, seed 1" in text
+
+
+def test_a_call_that_nobody_needed_is_wrong_and_only_those_that_were_are_counted_as_calls() -> None:
+    asked = Turn("tools", "What is two plus two?", "That is four.", "four$")
+    needed = Turn("tools", "Light on.", "It is on.", call='light {"on": true}')
+    question = Question(Dialogue((asked,)), "tools", "pico-en-US", "clean")
+    held = [
+        (question, [Answered(asked, "", "That is four.", 'light {"on": true}', True, b"")]),
+        (question, [Answered(asked, "", "That is four.", "", True, b"")]),
+        (question, [Answered(needed, "", "It is on.", 'light {"on": true}', True, b"")]),
+        (question, [Answered(needed, "", "It is on.", 'light {"on": false}', True, b"")]),
+    ]
+    assert [turns[-1].right for _, turns in held] == [False, True, True, False]
+    figures = dialogue_figures(held)
+    assert figures["calls"] == {"tools": 0.5}
+    assert figures["by_skill"] == {"tools": 0.5}
+
+
+def test_a_right_answer_that_is_sorry_is_no_needless_refusal() -> None:
+    sad = Turn("small talk", "My dog is ill.", "I'm sorry to hear that.")
+    question = Question(Dialogue((sad,)), "small talk", "pico-en-US", "clean")
+    held = [(question, [Answered(sad, "", "I'm sorry to hear that.", "", True, b"")])]
+    held.append(_held("sums", "clean", "Sorry, I do not know."))
+    assert dialogue_figures(held)["false_refusals"] == 1.0
 
 
 def test_a_condition_by_itself_has_no_worst_skill() -> None:

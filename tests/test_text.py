@@ -7,7 +7,7 @@ import pytest
 
 from model.checkpoint import SpeechModel
 from model.layout import TokenLayout, interleave
-from model.training import dialogues, more_wordings, voices
+from model.training import dialogues, more_wordings, tools, voices
 from model.training.dialogues import SKILLS
 from model.training.turns import HELDOUT, HELDOUT_WORDINGS, TRAIN, normalise, pattern
 
@@ -86,6 +86,45 @@ def test_the_right_answer_counts_as_right_and_another_ones_does_not(skill: str) 
     turns = [dialogues.draw(rng, TRAIN, skill).turns[-1] for _ in range(50)]
     assert all(t.is_right(t.answer) for t in turns)
     assert not any(t.is_right("Bananas are yellow fruit.") for t in turns)
+
+
+@pytest.mark.parametrize(
+    ("skill", "right", "wrong"),
+    [
+        ("months", "June has thirty days.", "June has thirty-one days."),
+        ("units", "An hour has sixty minutes.", "An hour has sixty-five minutes."),
+        ("units", "A kilometer has one thousand meters.", "A kilometer has one hundred meters."),
+        ("capitals", "The capital of Tunisia is Tunis.", "The capital of Tunisia is Tripoli."),
+        ("spelling", "Rain: R, A, I, N.", "Train: T, R, A, I, N."),
+        ("elements", "The symbol of carbon is C.", "The symbol of carbon is A, C."),
+        ("sums", "Two plus five is seven.", "Two plus five is twenty-seven."),
+        ("sums", "Ten plus ten is twenty.", "Ten plus ten is one hundred and twenty."),
+    ],
+)
+def test_an_answer_that_only_contains_the_right_one_is_wrong(skill: str, right: str, wrong: str) -> None:
+    rng = random.Random(1)
+    turns = (dialogues.draw(rng, TRAIN, skill).turns[-1] for _ in range(20_000))
+    turn = next(t for t in turns if t.answer == right)
+    assert turn.is_right(right)
+    assert not turn.is_right(wrong)
+
+
+def test_tools_of_the_evaluation_are_about_things_that_no_dialogue_of_the_training_names() -> None:
+    said: dict[str, set[str]] = {}
+    for split in (TRAIN, HELDOUT):
+        rng = random.Random(1)
+        drawn = [dialogues.draw(rng, split, skill) for skill in SKILLS for _ in range(300)]
+        said[split] = {word for d in drawn for t in d.turns for word in normalise(f"{t.question} {t.answer}").split()}
+    nouns = set(tools._NOUNS_HELD_OUT)
+    assert nouns <= said[HELDOUT]
+    assert not nouns & said[TRAIN]
+
+
+def test_no_two_tools_of_a_session_do_the_same() -> None:
+    rng = random.Random(1)
+    for _ in range(2000):
+        listed = dialogues.draw(rng, HELDOUT, "made-up tools").tools
+        assert len({tool.description for tool in listed}) == len(listed)
 
 
 def test_interleaving_keeps_all_text_and_all_speech_in_order() -> None:

@@ -1,6 +1,7 @@
 """Parts of the training that decide what the model learns; the training itself is measured by `antiphon eval`."""
 
 import collections
+import copy
 import itertools
 import multiprocessing.dummy
 import pickle
@@ -222,6 +223,45 @@ def test_a_salad_is_made_of_words_that_somebody_said(drawn: sequences.Sequences)
     assert {sequences.spelt(word) for salad in salads for word in salad.split()} == {"one", "two"}
     assert all(3 <= len(salad.split()) <= 12 for salad in salads)
     assert any(" two two" in salad.lower() for salad in salads)  # no sense
+
+
+def test_a_question_is_twisted_into_words_that_sound_alike_but_into_none_that_is_measured_with(
+    drawn: sequences.Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawn, "_can_splice", lambda line: True)
+    drawn._sound_alikes = {"what": ["watt"], "plus": ["class"], "is": ["his"]}
+
+    def words_of() -> set[str]:
+        lines = [drawn._twisted(random.Random(seed)) for seed in range(200)]
+        return {word for line in lines for word in line.split()}
+
+    assert words_of() >= {"What", "Watt", "class", "plus", "is", "his"}
+    monkeypatch.setattr(sequences, "is_kept_for_measuring", lambda line: "class" in line)
+    assert words_of() >= {"Watt", "plus"}
+    assert "class" not in words_of()
+
+
+def _encode(job: tuple[Path, int]) -> list[tuple[str, np.ndarray]]:
+    log, number = job
+    with log.open("a") as file:
+        file.write(f"{number} ")
+    return [(f"line {number}", np.array([number], np.int16))]
+
+
+def test_codes_that_were_made_before_a_kill_are_not_made_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    jobs = {"first": (log, 1), "second": (log, 2)}
+    made = sequences._encoded(tmp_path / "codes", _encode, jobs, "encoding", 1)
+    assert [(text, codes.tolist()) for text, codes in made] == [("line 1", [1]), ("line 2", [2])]
+    (tmp_path / "codes" / "second.pt").unlink()
+    assert sequences._encoded(tmp_path / "codes", _encode, jobs, "encoding", 1) == made
+    assert log.read_text() == "1 2 2 "
+
+
+def test_other_weights_have_another_digest() -> None:
+    one, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    assert sequences._digest(one) == sequences._digest(copy.deepcopy(one))
+    assert sequences._digest(one) != sequences._digest(other)
 
 
 def test_the_processes_that_train_can_be_sent_what_they_draw_from(drawn: sequences.Sequences) -> None:

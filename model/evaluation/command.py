@@ -14,10 +14,10 @@ It needs the synthesisers and texts that training listens to (`make apt`), and t
 
 Last line, JSON: `command`, `seed`, `dialogues`, `right` and `basic` (shares of right answers), `by_skill` and
 `by_voice` (clean), `by_condition`, `arithmetic`, `memory` (over three or more turns), `hearing_wer` (clean questions),
-`false_refusals`, `transcription_wer`, `spoken_wer`, `aloud_wer`, `naturalness`, `cut_offs`, `decision_ms` (median of
-the turns that were not cut off), `unended` (share of spoken answers that babble or did not end by themselves),
-`phones_wrong` (by condition and voice), `size_mb`, `real_time_factor` (engine seconds per second of answer, one
-session); what was not measured is missing.
+`calls` (of dialogues that need one), `false_refusals`, `transcription_wer`, `spoken_wer`, `aloud_wer`, `naturalness`,
+`cut_offs`, `decision_ms` (median of the turns that were not cut off), `unended` (share of spoken answers that babble or
+did not end by themselves), `phones_wrong` (by condition and voice), `size_mb`, `real_time_factor` (engine seconds per
+second of answer, one session); what was not measured is missing.
 """
 
 import argparse
@@ -35,12 +35,13 @@ from tqdm import tqdm
 
 from benchmarks.targets import table
 from model import EMBEDDED
-from model.checkpoint import load
+from model.checkpoint import CheckpointError, load
 from model.evaluation import card, ears, speech, turn_taking
 from model.evaluation.dialogues import CONDITIONS, Answered, Question, converse, held_out, strangers, word_error_rate
 from model.evaluation.speech import Spoken
 from model.evaluation.targets import ARITHMETIC, TARGETS
-from model.training import corpus, voices
+from model.training import corpus, phones, voices
+from model.training.align import sounds_of
 from model.training.corpus import SPOKEN_HZ
 from model.training.dialogues import BASIC, SKILLS
 from model.training.tokenizer import load_recogniser
@@ -96,11 +97,8 @@ def dialogue_figures(results: Held) -> dict[str, Any]:
     final = [(question, turns[-1].right) for question, turns in results]
     clean = [(question, right) for question, right in final if question.condition == "clean"]
     heard = [(t.turn.question, t.heard) for q, turns in results if q.condition == "clean" for t in turns]
-    refusals = [
-        "sorry" in turns[-1].answer.lower()
-        for q, turns in results
-        if q.skill not in _MAY_REFUSE and q.condition == "clean"
-    ]
+    last = [(q, turns[-1]) for q, turns in results if q.condition == "clean"]
+    known = [t for q, t in last if q.skill not in _MAY_REFUSE and "sorry" not in t.turn.answer.lower()]
     return {
         "dialogues": len(final),
         "right": share([right for _, right in final]),
@@ -111,15 +109,16 @@ def dialogue_figures(results: Held) -> dict[str, Any]:
         "arithmetic": share([right for q, right in clean if q.skill in ARITHMETIC]),
         "memory": share([right for q, right in clean if q.skill.startswith("memory") and len(q.dialogue.turns) > 2]),
         "hearing_wer": round(word_error_rate(heard), 4) if heard else None,
-        "false_refusals": share(refusals),
+        "calls": shares((q.skill, t.right) for q, t in last if t.turn.call),
+        "false_refusals": share(["sorry" in t.answer.lower() for t in known]),
     }
 
 
 def spoken_answers(results: Held) -> tuple[list[Spoken], float | None]:
     """Every answer that was spoken, and the share of them that babbles or did not end by itself."""
-    answers = [turn for _, turns in results for turn in turns if turn.pcm]
+    answers = [turn for _, turns in results for turn in turns if turn.answer]
     said = [Spoken(turn.answer, turn.pcm) for turn in answers]
-    return said, share([s.babbles or not t.ended for s, t in zip(said, answers, strict=True)])
+    return said, share([s.babbles or not (t.ended and t.pcm) for s, t in zip(said, answers, strict=True)])
 
 
 def speaking_figures(listener: speech.Listener, aloud: list[Spoken], answers: list[Spoken]) -> dict[str, Any]:
@@ -127,7 +126,8 @@ def speaking_figures(listener: speech.Listener, aloud: list[Spoken], answers: li
     figures = {"aloud_wer": round(listener.words_wrong(aloud, "sentences"), 4)}
     if answers:
         figures["spoken_wer"] = round(listener.words_wrong(answers, "answers"), 4)
-    return figures | {"naturalness": round(listener.naturalness(spread(answers or aloud, _RATED)), 2)}
+    sounding = [one for one in answers or aloud if one.pcm]
+    return figures | {"naturalness": round(listener.naturalness(spread(sounding, _RATED)), 2)}
 
 
 def turn_figures(decisions: list[turn_taking.Decision]) -> dict[str, Any]:
@@ -211,8 +211,14 @@ def main(argv: list[str]) -> int:
     try:
         for name in strangers():
             voices.voice(name).speak("One.", 1.0)
+        if "turns" in parts:
+            sounds_of("One.")
+        if "ears" in parts:
+            phones.phone_ids("One.")
         if {"listening", "speaking", "ears"} & set(parts):
             corpus.expect_sentences()
+    except ImportError as error:
+        parser.error(f"{error}: pip install -e '.[eval,train]'")
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         parser.error(f"expected the synthesisers and texts of model/training/apt.txt (`make apt`): {error}")
     if options.card:
@@ -220,9 +226,14 @@ def main(argv: list[str]) -> int:
             card.parts_of(options.model_dir / "README.md")
         except (OSError, ValueError) as error:
             parser.error(f"--card: {error}")
-    listener = speech.Listener() if "speaking" in parts else None
-    recogniser = load_recogniser(options.model_dir) if {"turns", "ears"} & set(parts) else None
-    engine = SpeechEngine(load(options.model_dir), EngineConfig(slots=options.sessions))
+    try:
+        listener = speech.Listener() if "speaking" in parts else None
+        recogniser = load_recogniser(options.model_dir) if {"turns", "ears"} & set(parts) else None
+        engine = SpeechEngine(load(options.model_dir), EngineConfig(slots=options.sessions))
+    except ImportError as error:
+        parser.error(f"{error}: pip install -e '.[eval,train]'")
+    except (CheckpointError, FileNotFoundError) as error:
+        parser.error(f"--model-dir: {error}")
     skills = tuple(options.skill or (BASIC if options.basic else SKILLS))
     lines = options.condition or CONDITIONS
     size = sum(file.stat().st_size for file in options.model_dir.iterdir()) / 1e6

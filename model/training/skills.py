@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from model.training import facts
 from model.training.more_wordings import ASK, MORE, OUTSIDE, RECEIVERS, SMALL_TALK
-from model.training.turns import TRAIN, Turn, normalise, number_words, operand, sentence, wordings
+from model.training.turns import TRAIN, Turn, normalise, number_pattern, number_words, operand, sentence, wordings
 
 Skill = Callable[[random.Random, str], Turn]
 
@@ -91,7 +91,7 @@ def _arithmetic(skill: str, sign: str, draw: Callable[[random.Random], tuple[int
         x = spoken.format(a=first, b=second)
         question = _one_of(rng, split, (*_ASK, *templates), (*ASK, *MORE[sign]), x=x, a=first, b=second)
         total = number_words(results[sign](a, b))
-        right = rf"\b{normalise(total)}$"
+        right = rf"{number_pattern(total)}$"
         working = _working(sign, a, b)
         short = sentence(f"{total}.") if working == " is " else ""  # what must be counted cannot be said at once
         return Turn(skill, question, sentence(f"{x}{working}{total}."), right, short)
@@ -188,7 +188,8 @@ def _capitals(rng: random.Random, split: str) -> Turn:
     )  # fmt: skip
     answer = f"The capital of {country} is {capital}."
     more = _more("the capital of {c}", "capitals")
-    return Turn("capitals", _one_of(rng, split, templates, more, c=country), answer, normalise(capital), f"{capital}.")
+    question = _one_of(rng, split, templates, more, c=country)
+    return Turn("capitals", question, answer, rf"(^|\bis ){normalise(capital)}$", f"{capital}.")
 
 
 def _continents(rng: random.Random, split: str) -> Turn:
@@ -240,7 +241,7 @@ def _elements(rng: random.Random, split: str) -> Turn:
     letters = ", ".join(symbol.upper())
     answer = f"The symbol of {element} is {letters}."
     question = _one_of(rng, split, templates, _more("the symbol of {e}", "elements"), e=element)
-    return Turn("elements", question, answer, rf"\b{normalise(letters)}$", f"{letters}.")
+    return Turn("elements", question, answer, rf"(^|\bis ){normalise(letters)}$", f"{letters}.")
 
 
 def _units(rng: random.Random, split: str) -> Turn:
@@ -255,7 +256,7 @@ def _units(rng: random.Random, split: str) -> Turn:
     answer = sentence(f"{whole} has {number_words(count)} {parts}.")
     number = number_words(count)
     question = _one_of(rng, split, templates, MORE["units"], p=parts, w=whole)
-    return Turn("units", question, answer, rf"\b{normalise(number)}\b", sentence(f"{number}."))
+    return Turn("units", question, answer, number_pattern(number), sentence(f"{number}."))
 
 
 def _calendar(rng: random.Random, split: str) -> Turn:
@@ -284,9 +285,7 @@ def _month_days(rng: random.Random, split: str) -> Turn:
             "Can you tell me how many days are in {m}?",
         )  # fmt: skip
         question = _one_of(rng, split, templates, MORE["month days"], m=month)
-        return Turn(
-            "months", question, f"{month} has {days} days.", rf"\b{days}\b".replace("-", " "), sentence(f"{days}.")
-        )
+        return Turn("months", question, f"{month} has {days} days.", number_pattern(days), sentence(f"{days}."))
     ordinal = facts.ORDINALS[i]
     templates = (
         *_ask_for("the {o} month"), "Which month is the {o}?", "What is the {o} month of the year?", "Which is the {o} month of the year?", "Name the {o} month.",
@@ -373,7 +372,7 @@ def _letters(rng: random.Random, split: str) -> Turn:
     more = _more("the {k} letter of {w}", "letters")
     question = _one_of(rng, split, templates, more, k=which, w=word, v="begin" if first else "end")
     return Turn(
-        "letters", question, f"The {which} letter of {word} is {letter}.", rf"\b{letter.lower()}$", f"{letter}."
+        "letters", question, f"The {which} letter of {word} is {letter}.", rf"(^|\bis ){letter.lower()}$", f"{letter}."
     )
 
 
@@ -385,7 +384,7 @@ def _spelling(rng: random.Random, split: str) -> Turn:
     )  # fmt: skip
     question = _one_of(rng, split, templates, MORE["spelling"], w=word)
     letters = ", ".join(word.upper())
-    return Turn("spelling", question, f"{word.capitalize()}: {letters}.", normalise(letters))
+    return Turn("spelling", question, f"{word.capitalize()}: {letters}.", f"^{word} {normalise(letters)}$")
 
 
 def _reversing(rng: random.Random, split: str) -> Turn:

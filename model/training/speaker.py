@@ -61,7 +61,9 @@ def pitch_of(data: Path) -> dict[int, np.ndarray]:
         samples = pcm[LEAD_CUT_SAMPLES:].astype(np.float64) / 32768
         f0, times = pyworld.dio(samples, recording.rate_hz, f0_floor=80.0, f0_ceil=400.0, frame_period=10.0)
         found[i] = pyworld.stonemask(samples, f0, times, recording.rate_hz).astype(np.float32)
-    np.savez(cache, **{str(k): v for k, v in found.items()})
+    partial = cache.with_suffix(".partial.npz")  # else the name gets this suffix
+    np.savez(partial, **{str(k): v for k, v in found.items()})
+    partial.rename(cache)
     return found
 
 

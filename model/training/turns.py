@@ -98,7 +98,9 @@ _TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
 def number_words(n: int) -> str:
-    """English words for -999 … 999."""
+    """English words for -999 … 1000."""
+    if n == 1000:
+        return "one thousand"
     if n < 0:
         return "minus " + number_words(-n)
     if n < 20:
@@ -107,6 +109,13 @@ def number_words(n: int) -> str:
         return _TENS[n // 10] + (f"-{_ONES[n % 10]}" if n % 10 else "")
     rest = f" and {number_words(n % 100)}" if n % 100 else ""
     return f"{_ONES[n // 100]} hundred{rest}"
+
+
+def number_pattern(words: str) -> str:
+    """A regular expression of a number in normalised text, where it is not a part of another one."""
+    number = normalise(words)
+    units = "|".join(_ONES[1:10])
+    return rf"(?<!ty )(?<!hundred )(?<!and )\b{number}\b(?! (?:{units}|hundred|thousand|and)\b)"
 
 
 def sentence(text: str) -> str:
