@@ -6,7 +6,7 @@ speaking   free English read aloud, and the answers of the dialogues; Whisper-ba
 turns      questions with a pause in mid-sentence: taken for the end? and how long after the real one it is known
 ears       phones of free English, read by the recogniser that the ears were taught in
 
-It needs the synthesisers and texts that training listens to (`make apt`), and takes about a quarter of an hour.
+It needs the synthesisers and texts that training listens to (`make apt`), and takes about twenty minutes.
 
     antiphon eval                                          everything, against what is wanted
     antiphon eval --part dialogues --skill sums --show     one skill, with every wrong answer

@@ -82,17 +82,18 @@ MIX = {
 }
 # It then hears any English where it was asked a question ("walk" for "what"), and is taught what people ask for.
 QUESTIONS_MIX = {
-    "dialogue": 0.10,
-    "written": 0.12,
-    "typed": 0.02,
-    "drill": 0.03,
+    "dialogue": 0.09,
+    "written": 0.08,
+    "typed": 0.03,
+    "drill": 0.10,
     "spoken drill": 0.18,
-    "spliced": 0.27,
+    "spliced": 0.17,
     "spliced drill": 0.07,
     "spliced free": 0.02,
-    "salad": 0.05,
-    "transcribe": 0.04,
-    "aloud": 0.10,
+    "salad": 0.03,
+    "twisted": 0.08,
+    "transcribe": 0.03,
+    "aloud": 0.12,
 }
 QUESTIONS_WAYS = 2  # runs of it, each in a process of its own, whose weights are averaged with those they began with
 
