@@ -96,6 +96,7 @@ _HEARD_SECONDS, _GPU_HEARD_SECONDS = 64.0, 500.0
 _MISTAKEN = 0.3
 _NEAREST, _ALIKE = 8, 0.5  # words that one may be taken for, and the share of their sounds that may be other ones
 _TWISTED = 0.5  # up to this share of the words of a question is said as one that it may be taken for
+_TRIES = 200  # questions that are looked through for one that can be put together
 _KNOWN = 3  # a word that was recorded less often is taken for no other
 _COMPARED = 500  # words whose distances to all others are in memory at once
 _LEVELS, _DIGITS = AudioTokenizerConfig().levels[0], len(AudioTokenizerConfig().levels)
@@ -425,8 +426,11 @@ class Sequences:
         return sentence(" ".join(words)) + "."
 
     def _twisted(self, rng: random.Random) -> str:
-        """A question in which words are others that sound alike: what was said and not what one expects to hear."""
-        while True:
+        """A question in which words are others that sound alike: what was said and not what one expects to hear.
+
+        Where hardly a word of questions was recorded, a salad.
+        """
+        for _ in range(_TRIES):
             dialogue = drill(rng, most=1) if rng.random() < 0.3 else draw_dialogue(rng, TRAIN, some_skill(rng))
             share = rng.uniform(0.0, _TWISTED)
             words = rng.choice(dialogue.turns).question.split()
@@ -437,6 +441,7 @@ class Sequences:
             line = " ".join(words)
             if self._can_splice(line) and not is_kept_for_measuring(line):
                 return line
+        return self._salad(rng)
 
     @functools.cached_property
     def _lines(self) -> list[str]:
