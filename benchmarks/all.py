@@ -24,6 +24,7 @@ from benchmarks.options import benchmark
 from benchmarks.report import page
 from benchmarks.targets import Figures, scorecard, table
 from clients.local_server import ServerDidNotStart, local_server
+from server.options import expect_writable
 
 KEYS = {
     "repeats": "runs of each benchmark",
@@ -44,12 +45,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one short run of each, to see that all of them work")
     chosen = parser.parse_args(argv)
-    try:
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=chosen.out):
-            pass
-    except OSError as error:  # told before the work of a quarter of an hour, not after it
-        parser.error(f"--out: expected a folder to write into, got: {error}")
+    expect_writable(parser, "--out", chosen.out)
     repeats = 1 if chosen.quick else chosen.repeats
     started_s = time.perf_counter()
     try:

@@ -30,8 +30,8 @@ from clients.realtime import (
 
 _ANSWER_S = 3.0  # what the schedule allows for an answer before the next question
 _THINKING_S = (0.2, 1.0)
-# A person who interrupts begins so long after the end of their question, when the answer should be sounding.
 _UNNOTICED_MS = 200  # speech this short is not noticed yet
+# A person who interrupts begins so long after the end of their question, when the answer should be sounding.
 _INTERRUPTING_S = (0.5, 1.4)
 _PATIENCE_S = 15.0  # for answers that are still being given when everything has been said
 _SAMPLES_PER_MS = WIRE_HZ // 1000

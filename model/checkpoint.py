@@ -127,7 +127,8 @@ def transformer_config(folder: Path) -> TransformerConfig:
     path = folder / "config.json"
     values = _read_json(path)
     rope = values.get("rope_parameters") or {}  # where transformers 5 keeps it
-    values = values | {name: rope[name] for name in ("rope_theta",) if name in rope}
+    if "rope_theta" in rope:
+        values["rope_theta"] = rope["rope_theta"]
     if rope.get("rope_type", "default") != "default":
         values["rope_scaling"] = rope
     config = _config(path, TransformerConfig, values)

@@ -1,6 +1,10 @@
 """How each of the server's processes logs: to stderr, in one format."""
 
 import logging
+from typing import Literal
+
+Level = Literal["debug", "info", "warning", "error"]
+"""What a log may begin with."""
 
 
 def configure(level: int | str) -> None:

@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from server.config import ServerConfig
@@ -61,6 +63,16 @@ def more_than_nothing(text: str) -> float:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+
+
+def expect_writable(parser: argparse.ArgumentParser, option: str, folder: Path) -> None:
+    """Make a folder for results; ends the command, before its work, where nothing could be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        parser.error(f"{option}: expected a folder to write into, got: {error}")
 
 
 def further_setting(text: str) -> tuple[str, Any]:

@@ -4,12 +4,13 @@ import argparse
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryFile
+from typing import get_args
 
 from server.config import ServerConfig
 from server.engine.engine_config import KINDS, WEIGHTS
 from server.errors import VllmMissing
-from server.options import add_listening, further_setting, listening_keys, positive
+from server.logs import Level
+from server.options import add_listening, expect_writable, further_setting, listening_keys, positive
 
 _EXAMPLES = """examples:
   antiphon serve                                      ws://127.0.0.1:8000/v1/realtime, a page at http://127.0.0.1:8000/
@@ -90,7 +91,7 @@ def _parser(defaults: ServerConfig) -> argparse.ArgumentParser:
     parser.add_argument(
         "--log-level",
         default=defaults.log_level,
-        choices=("debug", "info", "warning", "error"),
+        choices=get_args(Level),
         help="what goes to stderr (default: %(default)s)",
     )
     return parser
@@ -105,12 +106,7 @@ def main(argv: list[str]) -> int:
     if options.engine == "vllm" and importlib.util.find_spec("vllm") is None:
         parser.error(str(VllmMissing()))
     if options.record is not None:
-        try:
-            options.record.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=options.record):
-                pass
-        except OSError as error:
-            parser.error(f"--record: expected a folder to write into, got: {error}")
+        expect_writable(parser, "--record", options.record)
     try:
         engine = replace(
             defaults.engine,

@@ -95,9 +95,9 @@ def shares(results: Iterable[tuple[str, bool]]) -> dict[str, float | None]:
 def dialogue_figures(results: Held) -> dict[str, Any]:
     """Right answers, in all and by kind. What counts is the last turn: in a memory dialogue, what was remembered."""
     final = [(question, turns[-1].right) for question, turns in results]
-    clean = [(question, right) for question, right in final if question.condition == "clean"]
     heard = [(t.turn.question, t.heard) for q, turns in results if q.condition == "clean" for t in turns]
     last = [(q, turns[-1]) for q, turns in results if q.condition == "clean"]
+    clean = [(q, turn.right) for q, turn in last]
     known = [t for q, t in last if q.skill not in _MAY_REFUSE and "sorry" not in t.turn.answer.lower()]
     return {
         "dialogues": len(final),
@@ -217,6 +217,7 @@ def main(argv: list[str]) -> int:
             phones.phone_ids("One.")
         if {"listening", "speaking", "ears"} & set(parts):
             corpus.expect_sentences()
+        listener = speech.Listener() if "speaking" in parts else None
     except ImportError as error:
         parser.error(f"{error}: pip install -e '.[eval,train]'")
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
@@ -227,11 +228,8 @@ def main(argv: list[str]) -> int:
         except (OSError, ValueError) as error:
             parser.error(f"--card: {error}")
     try:
-        listener = speech.Listener() if "speaking" in parts else None
         recogniser = load_recogniser(options.model_dir) if {"turns", "ears"} & set(parts) else None
         engine = SpeechEngine(load(options.model_dir), EngineConfig(slots=options.sessions))
-    except ImportError as error:
-        parser.error(f"{error}: pip install -e '.[eval,train]'")
     except (CheckpointError, FileNotFoundError) as error:
         parser.error(f"--model-dir: {error}")
     skills = tuple(options.skill or (BASIC if options.basic else SKILLS))

@@ -4,12 +4,13 @@ Imports no Ray, so that `antiphon deploy --help` needs none.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from server.config import ServerConfig
 from server.engine.engine_config import EngineConfig
+from server.logs import Level
 
 _SERVER = ServerConfig()
 
@@ -46,7 +47,7 @@ class RayConfig(BaseModel):
     gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for a replica")
     model_dir: Path = Field(_SERVER.model_dir, description="model directory, on every machine")
     engine_threads: int = Field(_SERVER.engine_threads, ge=1, description="threads of each engine")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    log_level: Level = Field("info", description=f"one of {', '.join(get_args(Level))}")
     api_keys: tuple[str, ...] = Field((), description="keys that clients must show")
     record: Path | None = Field(_SERVER.record, description="folder that every session is recorded into")
     server: dict[str, Any] = Field({}, description="further fields of `ServerConfig`, as they are")
