@@ -242,7 +242,7 @@ def write_shard(index: Path, said: list[tuple[Recording, np.ndarray]]) -> None:
 
 
 def make_shards(make_one: Callable[[_Job], None], jobs: list[_Job], title: str, processes: int) -> None:
-    """Call `make_one` for each job, the first part of which is the index of a shard; those that exist are left."""
+    """Call `make_one` for each job, whose first part is the file that completes a shard; those that exist are left."""
     todo = [job for job in jobs if not job[0].exists()]
     progress = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=title, unit="shard")
     # Leaving the block ends the workers by force, which RHVoice's own thread needs.

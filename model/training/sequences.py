@@ -7,7 +7,6 @@ the question whether the turn is over. Dialogues are put together anew every tim
 import collections
 import functools
 import hashlib
-import multiprocessing
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,6 @@ import torchaudio.functional as AF
 from numpy.typing import NDArray
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
-from tqdm import tqdm
 
 from model.audio_tokenizer import DELAY_TOKENS, TOKEN_SAMPLES, AudioTokenizer, AudioTokenizerConfig
 from model.layout import TokenLayout, interleave
@@ -213,12 +211,8 @@ def _encoded(
     """The rows of all shards, in order, arrays as tensors. Those that lie in `folder` are not made again."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.pt" for name in jobs]
-    todo = [(path, encode, job) for path, job in zip(paths, jobs.values(), strict=True) if not path.exists()]
-    progress = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=title, unit="shard")
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for _ in pool.imap_unordered(_keep, todo):
-            progress.update()
-    progress.close()
+    todo = [(path, encode, job) for path, job in zip(paths, jobs.values(), strict=True)]
+    corpus.make_shards(_keep, todo, title, processes)
     return [row for path in paths for row in torch.load(path, weights_only=True)]
 
 
@@ -425,6 +419,11 @@ class Sequences:
             words += [word for word in line[first : first + rng.randint(1, 4)] if spelt(word) in self._said]
         return sentence(" ".join(words)) + "."
 
+    def _taken_for(self, word: str, share: float, rng: random.Random) -> str | None:
+        """In so many cases another word that sounds like it, if there is one."""
+        alike = self._sound_alikes.get(spelt(word)) if rng.random() < share else None
+        return _worded(rng.choice(alike), word) if alike else None
+
     def _twisted(self, rng: random.Random) -> str:
         """A question in which words are others that sound alike: what was said and not what one expects to hear.
 
@@ -435,9 +434,7 @@ class Sequences:
             share = rng.uniform(0.0, _TWISTED)
             words = rng.choice(dialogue.turns).question.split()
             for i, word in enumerate(words):
-                alike = self._sound_alikes.get(spelt(word)) if rng.random() < share else None
-                if alike:
-                    words[i] = _worded(rng.choice(alike), word)
+                words[i] = self._taken_for(word, share, rng) or word
             line = " ".join(words)
             if self._can_splice(line) and not is_kept_for_measuring(line):
                 return line
@@ -490,9 +487,8 @@ class Sequences:
         sequence.given(self._c("<end>"), self._c("<transcript>"))
         share = max(0.0, rng.uniform(-_MISTAKEN, _MISTAKEN))
         for word in line.split():
-            alike = self._sound_alikes.get(spelt(word)) if rng.random() < share else None
-            if alike:
-                sequence.given(*self.text.encode(_worded(rng.choice(alike), word)))
+            if other := self._taken_for(word, share, rng):
+                sequence.given(*self.text.encode(other))
             else:
                 sequence.learnt(self._in_pieces(word), self.layout)
         sequence.learnt([self._c("<end>")], self.layout)
