@@ -31,6 +31,11 @@ class KVCache:
         self.values = torch.zeros(layers, slots, heads, length, size)  # [L, S, H, T, D]
         self.slots, self.length = slots, length
 
+    def copy(self, source: int, target: int, start: int, stop: int) -> None:
+        """Give the slot `target` what `source` holds of the tokens from `start` to `stop`."""
+        self.keys[:, target, :, :, start:stop] = self.keys[:, source, :, :, start:stop]
+        self.values[:, target, :, start:stop] = self.values[:, source, :, start:stop]
+
 
 def _unit(x: Tensor, eps: Tensor) -> Tensor:
     """x over its root mean square."""

@@ -14,7 +14,7 @@ from model.checkpoint import SpeechModel
 from model.layout import TokenLayout
 from server.deploy import capacity, rehearsal, simulation
 from server.deploy.simulation import Curve, Replica, StepTimes, Talk, Turn
-from server.engine import speech_engine, voice
+from server.engine import speech_engine, token_engine, voice
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
     AudioDelta,
@@ -63,11 +63,13 @@ def test_constants_are_those_of_model_and_engine() -> None:
     assert simulation.TOGETHER_MS == 1000 * speech_engine._TOGETHER_S
     assert simulation.ANSWERED_WITHIN_MS == 1000 * speech_engine._ANSWERED_WITHIN_S
     assert simulation.HEARD_FRAMES == speech_engine._HEARD_FRAMES
+    assert simulation.SEARCHES == token_engine._SEARCHES
 
 
 def test_it_takes_as_many_steps_as_the_engine_to_the_first_audio_and_to_the_end() -> None:
     model = tiny_model(seed=2)  # one that ends its transcript by itself
-    engine = SpeechEngine(model, EngineConfig(slots=1, length=1024, answer_tokens=60), clock=lambda: 0.0)
+    config = EngineConfig(slots=1, length=1024, answer_tokens=60, hypotheses=1)
+    engine = SpeechEngine(model, config, clock=lambda: 0.0)
     engine.receive(OpenSession("s"))
     engine.receive(Hear("s", bytes(2 * 16_000)))
     while engine.has_work:  # as it comes, and not all at the end
@@ -86,7 +88,7 @@ def test_it_takes_as_many_steps_as_the_engine_to_the_first_audio_and_to_the_end(
                 done = event
     assert transcript is not None
     turn = Turn(1000, transcript + 1, done.usage.output_text - 1, done.usage.output_audio)  # as `turns` counts `<end>`
-    replica = Replica(EVERY_STEP, Talk((turn,)), sessions=1, turns=1, warmup=0).run()
+    replica = Replica(EVERY_STEP, Talk((turn,)), sessions=1, turns=1, warmup=0, config=config).run()
     [answer] = replica.answered
     assert answer.ttfa_ms == pytest.approx(first)
 

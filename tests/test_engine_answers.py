@@ -46,10 +46,10 @@ def say(engine: SpeechEngine, monkeypatch: pytest.MonkeyPatch) -> Callable[[list
     def script(tokens: list[int]) -> None:
         rest = iter(tokens)
 
-        def sample(_hidden: object, _sequences: object, allowed: Allowed) -> list[int]:
+        def sample(_sequence: object, allowed: Allowed, _logits: object) -> int:
             token = next(rest)
             assert allowed.start <= token < allowed.stop or token in allowed.also
-            return [token]
+            return token
 
         monkeypatch.setattr(engine.tokens, "_sample", sample)
 
@@ -135,6 +135,58 @@ def test_whatever_the_model_is_inclined_to_its_call_fits_the_schema(engine: Spee
     assert arguments["level"] in range(1, 100)
     assert isinstance(arguments["on"], bool)
     assert set(arguments["days"]) <= {"mon", "tue"}
+
+
+def _thoughtful(engine: SpeechEngine) -> list[int]:
+    layout, text = engine.model.layout, engine.model.text
+    thought = [layout.control("<thought>"), *text.encode("secret"), layout.control("<answer>")]
+    return [*thought, *text.encode("hello"), layout.control("<end>")]
+
+
+def test_a_thought_is_neither_written_nor_said_but_counted(
+    engine: SpeechEngine, say: Callable[[list[int]], None]
+) -> None:
+    said = _thoughtful(engine)
+    say(said)
+    engine.receive(Respond("a", "r", "x", speak=False))
+    events = _run(engine)
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "hello"
+    done = events[-1]
+    assert isinstance(done, ResponseDone)
+    assert done.usage.output_text == len(said)
+    assert done.usage.thought == len(engine.model.text.encode("secret")) + 2
+    assert 0 < done.timings_ms["thought"] <= done.timings_ms["done"]
+    assert _tokens(engine)[-len(said) :] == said
+
+
+def test_an_answer_that_is_cut_off_in_its_thought_says_nothing(
+    engine: SpeechEngine, say: Callable[[list[int]], None]
+) -> None:
+    say(_thoughtful(engine))
+    engine.receive(Respond("a", "r", "x", max_tokens=3))
+    events = _run(engine)
+    assert not [e for e in events if isinstance(e, TextDelta | AudioDelta)]
+    done = events[-1]
+    assert isinstance(done, ResponseDone)
+    assert done.status == "incomplete"
+    assert done.usage.output_text == done.usage.thought == 3
+    assert engine.model.layout.control("<thought>") not in _tokens(
+        engine
+    )  # what may come after half a one nobody learnt
+    assert _tokens(engine)[-1] == engine.model.layout.control("<end>")
+
+
+def test_an_answer_cancelled_in_its_thought_leaves_none_of_it(
+    engine: SpeechEngine, say: Callable[[list[int]], None]
+) -> None:
+    before = _tokens(engine)
+    say(_thoughtful(engine))
+    engine.receive(Respond("a", "r", "x"))
+    while engine.model.layout.control("<thought>") not in _tokens(engine):
+        engine.step()
+    engine.receive(Cancel("a", "r"))
+    layout = engine.model.layout
+    assert _tokens(engine) == [*before, *map(layout.control, ("<assistant>", "<speech>", "<end>"))]
 
 
 def test_a_call_that_is_cut_off_is_incomplete(engine: SpeechEngine, say: Callable[[list[int]], None]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from model.layout import TokenLayout
-from server.engine.rules import ChoiceRule, SpeechRule, TextRule
+from server.engine.rules import ChoiceRule, SpeechRule, TextRule, ThinkingRule
 from server.engine.token_interface import Allowed, Rule
 
 LAYOUT = TokenLayout(text=280, controls=16, heard=256, spoken=256)
@@ -15,6 +15,8 @@ RULES: dict[str, Callable[[], Rule]] = {
     "text without a limit": lambda: TextRule(LAYOUT),
     "speech": lambda: SpeechRule(LAYOUT, 120),
     "speech of a script": lambda: SpeechRule(LAYOUT, 120, [5, 6, 7, 8, 9, 10]),
+    "thinking": lambda: ThinkingRule(LAYOUT, SpeechRule(LAYOUT, 120), 120),
+    "thinking in a few tokens": lambda: ThinkingRule(LAYOUT, TextRule(LAYOUT, 7), 7),
     "choice": lambda: ChoiceRule(LAYOUT, "<speech>", SpeechRule(LAYOUT, 40), TextRule(LAYOUT, 40)),
 }
 
@@ -32,8 +34,58 @@ def test_what_is_allowed_stays_for_a_run_unless_one_of_the_ids_beside_it_comes(n
         assert allowed.run >= 1
         for _ in range(allowed.run):
             assert _same(rule.allowed(), allowed)
-            token = rng.choice(allowed.also) if allowed.also and rng.random() < 0.05 else allowed.start
+            beside = allowed.run == 1 or rng.random() < 0.05
+            token = rng.choice(allowed.also) if allowed.also and beside else allowed.start
             if rule.accept(token):
                 return
             if token in allowed.also:
                 break
+
+
+# --- a thought before an answer ------------------------------------------------------------------------------------
+
+
+def _said(rule: ThinkingRule, tokens: list[int]) -> list[bool]:
+    ends = []
+    for token in tokens:
+        allowed = rule.allowed()
+        assert allowed.start <= token < allowed.stop or token in allowed.also
+        ends.append(rule.accept(token))
+    return ends
+
+
+def test_a_thought_comes_first_or_not_at_all() -> None:
+    layout = LAYOUT
+    thought, answer, end = map(layout.control, ("<thought>", "<answer>", "<end>"))
+    for tokens in ([thought, 1, 2, answer, 3, end], [3, 4, end], [thought, answer, end]):
+        rule = ThinkingRule(layout, TextRule(layout), 100)
+        assert _said(rule, tokens) == [False] * (len(tokens) - 1) + [True]
+    late = ThinkingRule(layout, TextRule(layout), 100)
+    assert late.allowed().run == 1  # whoever generates several tokens at once would begin a thought later
+    late.accept(3)
+    assert thought not in late.allowed().also
+    again = ThinkingRule(layout, TextRule(layout), 100)
+    _said(again, [thought, 1, answer])
+    assert thought not in again.allowed().also
+
+
+def test_a_thought_counts_among_the_tokens_of_an_answer() -> None:
+    thought, answer = map(LAYOUT.control, ("<thought>", "<answer>"))
+    rule = ThinkingRule(LAYOUT, TextRule(LAYOUT, 5), 5)
+    assert _said(rule, [thought, 1, answer, 3, 4]) == [False] * 4 + [True]
+    cut = ThinkingRule(LAYOUT, TextRule(LAYOUT, 3), 3)
+    assert _said(cut, [thought, 1, 2]) == [False, False, True]
+
+
+def test_a_thought_that_does_not_end_is_ended() -> None:
+    thought, answer = map(LAYOUT.control, ("<thought>", "<answer>"))
+    rule = ThinkingRule(LAYOUT, TextRule(LAYOUT), 1000)
+    rule.accept(thought)
+    pieces = 0
+    while rule.allowed().only is None:
+        rule.accept(5)
+        pieces += 1
+    assert rule.allowed().only == answer
+    assert pieces == 100
+    rule.accept(answer)
+    assert rule.allowed().only is None

@@ -6,10 +6,12 @@ import re
 import pytest
 
 from model.checkpoint import SpeechModel
+from model.evaluation.targets import ARITHMETIC
 from model.layout import TokenLayout, interleave
 from model.training import dialogues, more_wordings, tools, voices
 from model.training.dialogues import SKILLS
-from model.training.turns import HELDOUT, HELDOUT_WORDINGS, TRAIN, normalise, pattern
+from model.training.skills import EXERCISES
+from model.training.turns import HELDOUT, HELDOUT_WORDINGS, TRAIN, normalise, number_words, pattern
 
 
 @pytest.mark.parametrize("text", ["hello there", "Ünïcödé 漢字 🙂", "line\nbreak\ttab", "<end> is only text"])
@@ -86,6 +88,27 @@ def test_the_right_answer_counts_as_right_and_another_ones_does_not(skill: str) 
     turns = [dialogues.draw(rng, TRAIN, skill).turns[-1] for _ in range(50)]
     assert all(t.is_right(t.answer) for t in turns)
     assert not any(t.is_right("Bananas are yellow fruit.") for t in turns)
+
+
+@pytest.mark.parametrize("skill", [*ARITHMETIC, "longer products", "longer quotients"])
+def test_a_thought_comes_to_what_the_answer_says(skill: str) -> None:
+    rng, numbers = random.Random(2), {number_words(n): n for n in range(1000)}
+    number = re.compile("|".join(sorted(numbers, key=len, reverse=True)))
+    for _ in range(500):
+        turn = EXERCISES[skill](rng, rng.choice((TRAIN, HELDOUT)))
+        a, b, total = (numbers[found] for found in number.findall(turn.answer.lower()))
+        steps = [[numbers[found] for found in number.findall(step)] for step in turn.thought.split(";")]
+        if " plus " in turn.answer or " minus " in turn.answer:
+            assert [sum(column) for column in zip(*steps, strict=True)] == [a, b, total]
+        elif 1 in (a, b):
+            assert steps == [[]]
+        elif " times " in turn.answer:
+            assert steps[-1] == [1, total]
+            assert total == a * b
+            assert len(steps) == min(a, b)
+        else:
+            assert steps[-1] == [total, 0]
+            assert total * b == a
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from model.training.tokenizer import DELAY
 from model.training.transformer import FactoredCodes, Learner, misspoken
 from model.training.turns import HELDOUT, Dialogue, Turn
 from model.transformer import TransformerConfig
+from server.engine.rules import TextRule, ThinkingRule
 
 WORDNET = 'gloss | a meaning; "The {0} cat sat down there"\n'
 WORDS = {"one": 3, "two": 2, "three": 3}
@@ -402,6 +403,23 @@ def test_networks_that_go_different_ways_have_a_mean(tmp_path: Path) -> None:
     assert not torch.equal(learnt[0]["weight"], learnt[1]["weight"])
 
 
+def test_a_thought_is_learnt_as_the_engine_lets_it_be_said(drawn: sequences.Sequences) -> None:
+    rng, layout, thoughts = random.Random(4), drawn.layout, 0
+    for _ in range(30):
+        sequence = drawn.draw(rng, {"drill": 1.0})
+        answers = [i for i, token in enumerate(sequence.tokens) if token == layout.control("<assistant>")]
+        for first in answers:
+            rule = ThinkingRule(layout, TextRule(layout), 500)
+            for at in itertools.count(first + 2):
+                token, allowed = sequence.tokens[at], rule.allowed()
+                assert allowed.start <= token < allowed.stop or token in allowed.also
+                assert sequence.targets[at - 1] == sequences.TEXT
+                thoughts += token == layout.control("<thought>")
+                if rule.accept(token):
+                    break
+    assert thoughts > 10
+
+
 def test_words_that_sound_alike_take_the_place_of_words(
     drawn: sequences.Sequences, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -449,3 +467,10 @@ def test_a_folder_of_other_amounts_is_refused(tmp_path: Path, monkeypatch: pytes
     assert corpus.kept_dialogues(tmp_path, 3) == corpus.kept_dialogues(tmp_path, 3)
     with pytest.raises(corpus.OtherAmounts, match="expected 4 dialogues, found 3"):
         corpus.kept_dialogues(tmp_path, 4)
+    old = corpus.kept_dialogues(tmp_path, 3)
+    for dialogue in old:
+        for turn in dialogue.turns:
+            vars(turn).pop("thought")
+    (tmp_path / "dialogues.pickle").write_bytes(pickle.dumps(old))
+    with pytest.raises(corpus.OtherAmounts, match="expected turns with thoughts"):
+        corpus.kept_dialogues(tmp_path, 3)

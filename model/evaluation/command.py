@@ -12,12 +12,12 @@ It needs the synthesisers and texts that training listens to (`make apt`), and t
     antiphon eval --part dialogues --skill sums --show     one skill, with every wrong answer
     antiphon eval --card                                   everything, and the model's card says so
 
-Last line, JSON: `command`, `seed`, `dialogues`, `right` and `basic` (shares of right answers), `by_skill` and
-`by_voice` (clean), `by_condition`, `arithmetic`, `memory` (over three or more turns), `hearing_wer` (clean questions),
-`calls` (of dialogues that need one), `false_refusals`, `transcription_wer`, `spoken_wer`, `aloud_wer`, `naturalness`,
-`cut_offs`, `decision_ms` (median of the turns that were not cut off), `unended` (share of spoken answers that babble or
-did not end by themselves), `phones_wrong` (by condition and voice), `size_mb`, `real_time_factor` (engine seconds per
-second of answer, one session); what was not measured is missing.
+Last line, JSON: `command`, `seed`, `hypotheses`, `dialogues`, `right` and `basic` (shares of right answers),
+`by_skill` and `by_voice` (clean), `by_condition`, `arithmetic`, `memory` (over three or more turns), `hearing_wer`
+(clean questions), `calls` (of dialogues that need one), `false_refusals`, `transcription_wer`, `spoken_wer`,
+`aloud_wer`, `naturalness`, `cut_offs`, `decision_ms` (median of the turns that were not cut off), `unended` (share of
+spoken answers that babble or did not end by themselves), `phones_wrong` (by condition and voice), `size_mb`,
+`real_time_factor` (engine seconds per second of answer, one session); what was not measured is missing.
 """
 
 import argparse
@@ -195,7 +195,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--temperature", type=float, default=0.0, help="sampling temperature (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=1, help="of the model (default: %(default)s)")
     parser.add_argument(
-        "--sessions", type=positive, default=8, help="dialogues held side by side (default: %(default)s)"
+        "--sessions", type=positive, default=4, help="dialogues held side by side (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--hypotheses",
+        type=positive,
+        default=EngineConfig().hypotheses,
+        help="ways of writing down what was heard that are followed at once (default: %(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=11, help="another one asks other held-out questions (default: %(default)s)"
@@ -229,13 +235,16 @@ def main(argv: list[str]) -> int:
             parser.error(f"--card: {error}")
     try:
         recogniser = load_recogniser(options.model_dir) if {"turns", "ears"} & set(parts) else None
-        engine = SpeechEngine(load(options.model_dir), EngineConfig(slots=options.sessions))
+        engine = SpeechEngine(
+            load(options.model_dir), EngineConfig(slots=options.sessions, hypotheses=options.hypotheses)
+        )
     except (CheckpointError, FileNotFoundError) as error:
         parser.error(f"--model-dir: {error}")
     skills = tuple(options.skill or (BASIC if options.basic else SKILLS))
     lines = options.condition or CONDITIONS
     size = sum(file.stat().st_size for file in options.model_dir.iterdir()) / 1e6
     result: dict[str, Any] = {"command": "eval", "seed": options.seed, "size_mb": round(size, 1)}
+    result["hypotheses"] = options.hypotheses
     said: list[Spoken] = []
     if "dialogues" in parts:
         counts = {line: options.per_skill if line == "clean" else options.disturbed for line in lines}

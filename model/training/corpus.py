@@ -172,6 +172,8 @@ def kept_dialogues(folder: Path, count: int) -> list[Dialogue]:
     found: list[Dialogue] = pickle.loads(path.read_bytes())
     if len(found) != count:
         raise OtherAmounts(f"{path}: expected {count} dialogues, found {len(found)}: other amounts need another folder")
+    if "thought" not in vars(found[0].turns[0]):
+        raise OtherAmounts(f"{path}: expected turns with thoughts, found older ones: they need another folder")
     return found
 
 

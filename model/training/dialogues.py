@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from model.training import facts, tools
 from model.training.more_wordings import MORE
-from model.training.skills import SINGLE, any_single
+from model.training.skills import EXERCISES, SINGLE, any_single
 from model.training.turns import (
     HELDOUT,
     HELDOUT_WORDINGS,
@@ -186,15 +186,15 @@ def some_skill(rng: random.Random) -> str:
 
 
 _DRILLED = {
-    "sums": 2.0, "larger sums": 3.0, "differences": 2.0, "larger differences": 3.0, "products": 3.0, "larger products": 3.0, "quotients": 4.0, "comparing": 1.5,
-    "steps": 1.0, "clock": 1.5,
+    "sums": 2.0, "larger sums": 3.0, "differences": 2.0, "larger differences": 3.0, "products": 2.5, "larger products": 2.5, "quotients": 3.0, "comparing": 1.5,
+    "steps": 1.0, "clock": 1.5, "longer products": 1.5, "longer quotients": 1.5, "reversing": 1.0,
 }  # fmt: skip
 
 
 def drill(rng: random.Random, most: int = 4) -> Dialogue:
     """One to so many exercises in arithmetic for training: rules of which every case needs many examples."""
     skills = rng.choices(list(_DRILLED), list(_DRILLED.values()), k=rng.randint(1, most))
-    return Dialogue(tuple(SINGLE[skill][0](rng, TRAIN) for skill in skills))
+    return Dialogue(tuple(EXERCISES[skill](rng, TRAIN) for skill in skills))
 
 
 _OPENINGS = (

@@ -498,7 +498,7 @@ class Sequences:
             self._pieces[word] = self.text.encode(word)
         return self._pieces[word]
 
-    def _answer(self, sequence: Sequence, line: str, speak: bool, chosen: bool = False) -> bool:
+    def _answer(self, sequence: Sequence, line: str, speak: bool, chosen: bool = False, thought: str = "") -> bool:
         """An answer; `chosen`: the model decides that it is one, and not a function call."""
         pieces = self.text.encode(line)
         sequence.given(self._c("<assistant>"))
@@ -507,6 +507,9 @@ class Sequences:
             sequence.learnt([mode], self.layout)
         else:
             sequence.given(mode)
+        if thought:
+            thinking = [self._c("<thought>"), *self.text.encode(thought), self._c("<answer>")]
+            sequence.learnt(thinking, self.layout)
         if not speak:
             sequence.learnt([*pieces, self._c("<end>")], self.layout)
             return True
@@ -540,7 +543,8 @@ class Sequences:
             sequence.given(self._c("<user>"), self._c("<text>"), *self.text.encode(question), self._c("<end>"))
         if turn.call:
             self._call(sequence, turn)
-        return self._answer(sequence, turn.answer, speak and turn.answer in self.spoken, chosen=tools)
+        spoken = speak and turn.answer in self.spoken
+        return self._answer(sequence, turn.answer, spoken, chosen=tools, thought=turn.thought)
 
     def draw(self, rng: random.Random, mix: dict[str, float]) -> Sequence:
         """One sequence; `mix` weighs the kinds.

@@ -57,22 +57,35 @@ _OPERATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def _working(sign: str, a: int, b: int) -> str:
-    """What is said between an exercise and its result.
+def _in_words(*numbers: int) -> str:
+    return " ".join(map(number_words, numbers))
+
+
+def _column(sign: str, a: int, b: int) -> str:
+    """Tens, then ones: `forty thirty seventy; seven eight fifteen`. What is borrowed is taken from the tens before."""
+    (tens, ones), (other_tens, other_ones) = divmod(a, 10), divmod(b, 10)
+    if sign == "-" and ones < other_ones:
+        tens, ones = tens - 1, ones + 10
+    columns = [(10 * tens, 10 * other_tens)] if tens or other_tens else []
+    return "; ".join(_in_words(x, y, x + y if sign == "+" else x - y) for x, y in (*columns, (ones, other_ones)))
+
+
+def _thought(sign: str, a: int, b: int) -> str:
+    """What is written down between an exercise and its result.
 
     Which product a pair of numbers has cannot be inferred from those of other pairs, but how to count by sevens can be:
     products are counted up to in steps of the larger factor, quotients down from in steps of the divisor. Products tell
     how many steps are left and quotients how many there were, so that the last one is known by itself, by its one or its
     zero. Where the pair had to be remembered to know it, no pair that had been held out ever stopped in time.
     """
-    if sign in "+-" or 1 in (a, b):
-        return " is "
+    if sign in "+-":
+        return _column(sign, a, b)
+    if 1 in (a, b):
+        return ""
     if sign == "*":
         step, steps = max(a, b), min(a, b)
-        counted = [f"{number_words(steps - n)}, {number_words(n * step + step)}" for n in range(steps)]
-        return f": {'; '.join(counted).removesuffix(number_words(a * b))}"
-    counted = [f"{number_words(n)}, {number_words(a - n * b)}" for n in range(1, a // b + 1)]
-    return f": {'; '.join(counted)}; so "
+        return "; ".join(_in_words(steps - n, n * step + step) for n in range(steps))
+    return "; ".join(_in_words(n, a - n * b) for n in range(1, a // b + 1))
 
 
 def _arithmetic(skill: str, sign: str, draw: Callable[[random.Random], tuple[int, int]]) -> Skill:
@@ -84,17 +97,23 @@ def _arithmetic(skill: str, sign: str, draw: Callable[[random.Random], tuple[int
     def unordered(pair: str) -> str:
         return sign.join(sorted(pair.split(sign))) if sign in "+*" else pair
 
+    def drawn_for(rng: random.Random, split: str) -> str:
+        while True:
+            a, b = draw(rng)
+            # An exercise of one column is a column of others: it would not be one that training never meets.
+            if split == TRAIN or sign in "*/" or ";" in _thought(sign, a, b):
+                return f"{a}{sign}{b}"
+
     def make(rng: random.Random, split: str) -> Turn:
-        drawn = operand(rng, split, lambda: sign.join(map(str, draw(rng))), unordered)
+        drawn = operand(rng, split, lambda: drawn_for(rng, split), unordered)
         a, b = map(int, drawn.split(sign))
         first, second = number_words(a), number_words(b)
         x = spoken.format(a=first, b=second)
         question = _one_of(rng, split, (*_ASK, *templates), (*ASK, *MORE[sign]), x=x, a=first, b=second)
         total = number_words(results[sign](a, b))
         right = rf"{number_pattern(total)}$"
-        working = _working(sign, a, b)
-        short = sentence(f"{total}.") if working == " is " else ""  # what must be counted cannot be said at once
-        return Turn(skill, question, sentence(f"{x}{working}{total}."), right, short)
+        answer = sentence(f"{x} is {total}.")
+        return Turn(skill, question, answer, right, thought=_thought(sign, a, b), short=sentence(f"{total}."))
 
     return make
 
@@ -113,6 +132,16 @@ def _difference(most: int) -> Callable[[random.Random], tuple[int, int]]:
 
 def _quotient(rng: random.Random) -> tuple[int, int]:
     b, result = rng.randint(1, 12), rng.randint(1, 12)
+    return b * result, b
+
+
+def _long_product(rng: random.Random) -> tuple[int, int]:
+    a, b = rng.sample((rng.randint(2, 12), rng.randint(2, 19)), 2)
+    return a, b
+
+
+def _long_quotient(rng: random.Random) -> tuple[int, int]:
+    b, result = rng.randint(2, 19), rng.randint(2, 12)
     return b * result, b
 
 
@@ -395,7 +424,7 @@ def _reversing(rng: random.Random, split: str) -> Turn:
     )  # fmt: skip
     letters = ", ".join(reversed(word.upper()))
     question = _one_of(rng, split, templates, MORE["reversing"], w=word)
-    return Turn("reversing", question, f"{letters}.", f"^{normalise(letters)}$")
+    return Turn("reversing", question, f"{letters}.", f"^{normalise(letters)}$", thought=" ".join(word.upper()))
 
 
 _WHO = "the old man|my little sister|a young doctor|the black cat|our new teacher|the tall woman|his best friend|the brown dog|a small child|the king|my uncle|the farmer|the girl next door|a tired driver|every student|nobody here".split(
@@ -555,6 +584,13 @@ SINGLE: dict[str, tuple[Skill, float]] = {
     "reversing": (_reversing, 1.2),
     "small talk": (_small_talk, 1.0),
     "declined": (_declined, 1.0),
+}
+
+# For training alone: how to count by steps is the same for other steps, too.
+EXERCISES: dict[str, Skill] = {
+    **{name: skill for name, (skill, _) in SINGLE.items()},
+    "longer products": _arithmetic("longer products", "*", _long_product),
+    "longer quotients": _arithmetic("longer quotients", "/", _long_quotient),
 }
 
 

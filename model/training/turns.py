@@ -31,6 +31,8 @@ class Turn:
     call: str = ""
     """The function call that comes before the answer, and what it gives."""
     result: str = ""
+    thought: str = ""
+    """What the model writes down for itself before it answers."""
 
     def is_right(self, answered: str) -> bool:
         """Whether `answered` counts as a right answer."""

@@ -100,7 +100,9 @@ def _heard(path: Path) -> bytes:
 def compare_counts(model: SpeechModel, questions: list[bytes], times: StepTimes, sessions: int) -> dict[str, Any]:
     """What engine and simulation did, where a step of either lasts as long as the simulation thinks."""
     asked = [Turn(1000 * len(pcm) / (2 * HEARD_HZ), 0, 0, 0) for pcm in questions]
-    real = Rehearsal(model, questions, times, Talk(tuple(asked)), sessions, _COUNTED, warmup=0, measure=False)
+    # How many hypotheses of a transcript there are at each moment nobody knows beforehand.
+    config = EngineConfig(slots=sessions, hypotheses=1)
+    real = Rehearsal(model, questions, times, Talk(tuple(asked)), sessions, _COUNTED, 0, config, measure=False)
     real.run()
     # The simulation gets the very turns that the engine made: each question of each person is one of its own.
     made = [
@@ -108,7 +110,7 @@ def compare_counts(model: SpeechModel, questions: list[bytes], times: StepTimes,
         for n in range(sessions)
         for k in range(_COUNTED)
     ]
-    simulated = Replica(times, Talk(tuple(made)), sessions, _COUNTED, warmup=0, config=EngineConfig(slots=sessions))
+    simulated = Replica(times, Talk(tuple(made)), sessions, _COUNTED, warmup=0, config=config)
     simulated.run()
     did, thought = real.counts, simulated.counts
     for batch in sorted(did.keys() | thought.keys()):
@@ -124,9 +126,9 @@ def compare_counts(model: SpeechModel, questions: list[bytes], times: StepTimes,
 class _Watched(TorchTokenEngine):
     """A token engine that tells of each batch before it is done."""
 
-    tell: Callable[[list[TokenSequence]], None]
+    tell: Callable[[Sequence[TokenSequence]], None]
 
-    def _advance(self, rows: list[TokenSequence]) -> list[Sampled | TurnOpinion]:
+    def _advance(self, rows: Sequence[TokenSequence]) -> list[Sampled | TurnOpinion]:
         self.tell(rows)
         return super()._advance(rows)
 
@@ -143,9 +145,10 @@ class Rehearsal(Replica):
         sessions: int,
         answers: int,
         warmup: int = 2,
+        config: EngineConfig | None = None,
         measure: bool = True,
     ) -> None:
-        config = EngineConfig(slots=sessions)
+        config = config or EngineConfig(slots=sessions)
         tokens = _Watched(model.transformer, model.layout, config)
         tokens.tell = self._advances
         self._model, self._measure = model, measure
@@ -222,7 +225,11 @@ class Rehearsal(Replica):
                 silence_ms = first_audible_ms(np.frombuffer(self._pcm[event.session_id], dtype="<i2")) or 0.0
                 said = event.usage
                 self.made[person.number, person.asked - 1] = replace(
-                    person.turn, text_tokens=said.output_text - 1, codes=said.output_audio, silence_ms=silence_ms
+                    person.turn,
+                    text_tokens=said.output_text - said.thought - 1,
+                    codes=said.output_audio,
+                    silence_ms=silence_ms,
+                    thought_tokens=said.thought,
                 )
                 self._heard_all(person, ends, silence_ms)
 

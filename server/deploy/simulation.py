@@ -28,6 +28,7 @@ DELAY_TOKENS = 5
 LOOKAHEAD_TOKENS, SYNTHESIS_MS = 3, 20
 FIRST_CODES, NEXT_CODES, AHEAD_MS = 4, 4, 250.0
 HEARD_WITHIN_MS, ANSWERED_WITHIN_MS, TOGETHER_MS = 300.0, 120.0, 35.0
+SEARCHES = 4  # whose hypotheses of a transcript have room
 HEARD_FRAMES = 25
 ANSWER_MS = 3000.0  # what people allow for an answer, as in `bench load`
 CHUNK_MS = 20  # what a client sends at once
@@ -171,6 +172,8 @@ class Turn:
     """Of the answer: one for every 40 ms."""
     silence_ms: float = 0.0
     """Before the first sound of the answer."""
+    thought_tokens: int = 0
+    """What the model writes down before it and tells nobody, with both marks."""
 
 
 @dataclass(frozen=True)
@@ -197,9 +200,9 @@ class Answered:
 
 
 @cache
-def _script(text_tokens: int, codes: int) -> tuple[bool, ...]:
+def _script(text_tokens: int, codes: int, thought_tokens: int = 0) -> tuple[bool, ...]:
     """For each token of an answer, whether it is a code; `<end>` is the last."""
-    order, script = Interleaver(), []
+    order, script = Interleaver(), [False] * thought_tokens
     while text_tokens or codes:
         speaks = order.kind == "speech"
         if speaks and not codes:  # the text is longer than the speech: what is left of it says nothing
@@ -296,6 +299,7 @@ class Replica:
         self._times, self._talk, self._turns, self._warmup = times, talk, turns, warmup
         config = config or EngineConfig()
         self._piece, self._longest = config.prefill_tokens, config.conversation_tokens
+        self._hypotheses = config.hypotheses
         self._random = random.Random(seed)
         self._people = [Person(n, random.Random(self._random.random()), talk.turns[0]) for n in range(sessions)]
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
@@ -473,7 +477,7 @@ class Replica:
     def _begin(self, person: Person) -> None:
         self._append(person, 2)  # `<assistant>` and `<speech>`
         person.wants_answer = False
-        person.script = _script(person.turn.text_tokens, person.turn.codes)
+        person.script = _script(person.turn.text_tokens, person.turn.codes, person.turn.thought_tokens)
         person.said = person.codes = person.detokenised = 0
         person.sent_ms, person.flushed = 0.0, False
 
@@ -482,7 +486,12 @@ class Replica:
         deciding = [s for s in ready if s.generating and s.pending == 1]
         single = [s for s in ready if not s.generating and s.pending == 1]
         if deciding:
-            self._decides([s.number for s in deciding], max(s.held for s in deciding))
+            # The first ones to write down what they heard do so in several ways, each in a row of its own behind those
+            # of the people. Where a search has fewer left, a step is shorter than this thinks.
+            searching = [s for s in deciding if s.transcript_left][: SEARCHES if self._hypotheses > 1 else 0]
+            rows = [s.number for s in deciding if s not in searching]
+            forks = range(len(self._people), len(self._people) + len(searching) * self._hypotheses)
+            self._decides([*rows, *forks], max(s.held for s in deciding))
         for reading in (single, [s for s in ready if s.pending > 1]):
             if reading:
                 width = max(min(s.pending, self._piece) for s in reading)

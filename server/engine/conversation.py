@@ -125,7 +125,12 @@ class Conversation:
         self.extend(turn, codes)
 
     def end(self, item: Item) -> None:
-        """Close an item with `<end>`; where there is no more room, in place of its last token."""
+        """Close an item with `<end>`; where there is no more room, in place of its last token.
+
+        A thought that is not over is forgotten: the model never learnt what may come after one.
+        """
+        if self.control("<answer>") not in item.tokens and self.control("<thought>") in item.tokens:
+            del item.tokens[item.tokens.index(self.control("<thought>")) :]
         if item.tokens[-1] == self.control("<end>"):
             return
         others = sum(len(i.tokens) for i in self.items if i is not item) if self._retained is None else 0
@@ -231,6 +236,10 @@ class Answer:
     """Tokens of the item that were given, not generated."""
     call_ids: list[int] | None = None
     """The text of a function call, where the model chose to make one."""
+    thinking: bool = False
+    """Whether it is at its thought now, which nobody is told."""
+    thought_tokens: int = 0
+    """Of the thought, with its two marks."""
     text_ids: list[int] = field(default_factory=list)
     text_sent: str = ""
     output_tokens: int = 0

@@ -26,12 +26,14 @@ class EngineConfig:
     """The most tokens that one sequence prefills in one step: longer prompts take several, so nobody waits long."""
     answer_tokens: int = 1200
     """Where an answer without a limit of its own is cut off: about 40 s of speech. A guard, not a feature."""
+    hypotheses: int = 4
+    """How many ways of writing down what was heard are followed at once (our own engine; vLLM follows one)."""
     vllm: Mapping[str, object] = field(default_factory=dict)
     """vLLM's own settings by the names of its `AsyncEngineArgs`; they win over ours."""
 
     def __post_init__(self) -> None:
         """Raises `ValueError` where there would be room for nothing."""
-        for name in ("slots", "sessions", "length", "prefill_tokens", "answer_tokens"):
+        for name in ("slots", "sessions", "length", "prefill_tokens", "answer_tokens", "hypotheses"):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise ValueError(f"{name}: expected at least 1, got {count}")

@@ -1,14 +1,18 @@
-"""What the model may say next: a transcript, an answer in text, one in interleaved text and speech, a function call."""
+"""What the model may say next: a transcript, an answer in text, one in text and speech in turns, a function call, and a
+thought before an answer.
+"""
+
+from dataclasses import replace
 
 from model.layout import Interleaver, TokenLayout
 from server.engine.token_interface import UNLIMITED, Allowed, Rule
 
 
 class TextRule:
-    """Text pieces up to `<end>`: transcripts and answers in text alone."""
+    """Text pieces up to `end`: transcripts, answers in text alone, thoughts."""
 
-    def __init__(self, layout: TokenLayout, max_tokens: int | None = None) -> None:
-        self._end = layout.control("<end>")
+    def __init__(self, layout: TokenLayout, max_tokens: int | None = None, end: str = "<end>") -> None:
+        self._end = layout.control(end)
         self._text = layout.text
         self._left = UNLIMITED if max_tokens is None else max_tokens
 
@@ -48,6 +52,45 @@ class SpeechRule:
         if token != self._end:
             self._order.advance(text_ended=token == self._text_end)
         return token == self._end or self._left == 0
+
+
+_LONGEST_THOUGHT = 100  # tokens: twelve steps of three numbers; nobody hears anything until it is over
+
+
+class ThinkingRule:
+    """An answer's rule, before which the model may write down a thought."""
+
+    def __init__(self, layout: TokenLayout, answer: Rule, max_tokens: int) -> None:
+        self._begins = layout.control("<thought>")
+        self._thought, self._answer = TextRule(layout, end="<answer>"), answer
+        self._ends, self._thought_left = layout.control("<answer>"), _LONGEST_THOUGHT
+        self._now: Rule | None = None
+        """None until the first token."""
+        self._left = max_tokens
+
+    def allowed(self) -> Allowed:
+        if self._now is None:
+            allowed = self._answer.allowed()
+            return replace(allowed, also=(*allowed.also, self._begins), run=1)
+        if self._now is self._thought and self._thought_left == 0:
+            return Allowed(self._ends, self._ends + 1)
+        allowed = self._now.allowed()
+        most = min(self._left, self._thought_left) if self._now is self._thought else self._left
+        return replace(allowed, run=min(allowed.run, most))
+
+    def accept(self, token: int) -> bool:
+        self._left -= 1
+        over = False
+        if self._now is None and token == self._begins:
+            self._now = self._thought
+        elif self._now is self._thought:
+            self._thought_left -= 1
+            if self._thought.accept(token):
+                self._now = self._answer
+        else:
+            self._now = self._answer
+            over = self._answer.accept(token)
+        return over or self._left == 0
 
 
 class ChoiceRule:

@@ -47,7 +47,7 @@ from server.engine.messages import (
     TurnProbability,
     Usage,
 )
-from server.engine.rules import ChoiceRule, SpeechRule, TextRule
+from server.engine.rules import ChoiceRule, SpeechRule, TextRule, ThinkingRule
 from server.engine.scheduler import Job, Scheduler
 from server.engine.token_engine import TorchTokenEngine
 from server.engine.token_interface import Rule, Sampled, Sampling, TokenEngine
@@ -130,7 +130,8 @@ class Session:
         if self.answer is not None:
             dry_at_s = self.voice.dry_at_s if self.voice is not None else None
             if dry_at_s is None:
-                read_s = 0.0 if self.voice is not None else _PIECE_READ_S * self.answer.output_tokens
+                shown = self.answer.output_tokens - self.answer.thought_tokens
+                read_s = 0.0 if self.voice is not None else _PIECE_READ_S * shown
                 dry_at_s = self.answer.asked_at_s + within_s + read_s
             moments.append(dry_at_s)
         return min(moments, default=math.inf)
@@ -468,7 +469,8 @@ class SpeechEngine:
         session.stages_s = {"heard": self.clock()}
         # Nobody says more pieces of text than there are frames of sound.
         longest = len(turn.tokens) + 8
-        self.tokens.generate(conversation.sequence, TextRule(self.model.layout, longest), Sampling())
+        sampling = Sampling(hypotheses=self.config.hypotheses)
+        self.tokens.generate(conversation.sequence, TextRule(self.model.layout, longest), sampling)
 
     # --- think -----------------------------------------------------------------------------------------------------
 
@@ -510,6 +512,8 @@ class SpeechEngine:
         rule: Rule = TextRule(self.model.layout, limit)
         if request.speak:
             rule = SpeechRule(self.model.layout, limit, script)
+        if script is None:
+            rule = ThinkingRule(self.model.layout, rule, limit)
         if request.calls and call:
             rule = ChoiceRule(self.model.layout, mode, rule, call, request.calls.required)
         if request.speak:
@@ -588,9 +592,18 @@ class SpeechEngine:
         answer.timings_ms.setdefault("first_token", 1000 * (self.clock() - answer.asked_at_s))
         if sampled.token == layout.control("<call>"):
             answer.call_ids = []
+        elif sampled.token == layout.control("<thought>"):
+            answer.thinking = True
+            answer.thought_tokens = 1
+        elif sampled.token == layout.control("<answer>"):
+            answer.thinking = False
+            answer.thought_tokens += 1
+            answer.timings_ms["thought"] = 1000 * (self.clock() - answer.asked_at_s)
         elif layout.is_text(sampled.token) and answer.call_ids is not None:
             answer.call_ids.append(sampled.token)
             self._calling(session, answer)
+        elif answer.thinking:
+            answer.thought_tokens += 1
         elif layout.is_text(sampled.token):
             answer.text_ids.append(sampled.token)
             delta, answer.text_sent = self._new_text(answer.text_ids, answer.text_sent, sampled.last)
@@ -657,12 +670,13 @@ class SpeechEngine:
             return
         self.tokens.stop(conversation.sequence)
         session.answer, session.voice = None, None
+        text, audio = conversation.count(answer.item.tokens[answer.opening_tokens :])
         conversation.end(answer.item)
         if answer.request.instructions is not None:
             conversation.set_instructions(session.instructions)
         answer.timings_ms["done"] = 1000 * (self.clock() - answer.asked_at_s)
-        text, audio = conversation.count(answer.item.tokens[answer.opening_tokens :])
-        usage = Usage(answer.input_text, answer.input_audio, answer.cached_text, answer.cached_audio, text, audio)
+        told = answer.input_text, answer.input_audio, answer.cached_text, answer.cached_audio
+        usage = Usage(*told, text, audio, answer.thought_tokens)
         self._events.append(
             ResponseDone(conversation.session_id, answer.request.response_id, status, usage, answer.timings_ms, error)
         )

@@ -4,17 +4,19 @@ Four verbs over sequences (append, generate, rewind, close) and `step`, which do
 It knows which ids may come next, from the rule it was given; it knows nothing about audio or conversations.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
-from model.cached_transformer import CachedTransformer, KVCache
+from model.cached_transformer import FEW, CachedTransformer, KVCache
 from model.layout import TokenLayout
 from model.transformer import SpeechTransformer
+from server.engine.beam_search import BeamSearch, Fork
 from server.engine.engine_config import EngineConfig
 from server.engine.token_interface import Allowed, Rule, Sampled, Sampling, Sequences, TokenSequence, TurnOpinion
 
 _FEW_OTHERS = 8  # ids beside a range that are worth a product each
+_SEARCHES = 4  # at once, for which there are rows; whoever comes then takes the likeliest tokens until there is room
 
 
 class TorchTokenEngine(Sequences):
@@ -23,14 +25,36 @@ class TorchTokenEngine(Sequences):
     def __init__(self, transformer: SpeechTransformer, layout: TokenLayout, config: EngineConfig) -> None:
         super().__init__(layout, config)
         self._net = CachedTransformer(transformer, int8=config.weights == "int8")
-        self._cache = KVCache(transformer.config, config.slots, config.length)
+        searches = min(_SEARCHES, config.slots) if config.hypotheses > 1 else 0
+        self._spare = list(range(config.slots, config.slots + searches * config.hypotheses))
+        """Rows of the cache that no search uses now."""
+        self._searches: dict[int, BeamSearch] = {}
+        """By the slot of the sequence that is searched for."""
+        self._cache = KVCache(transformer.config, config.slots + len(self._spare), config.length)
         head = self._net.head
         self._turn_direction = head[layout.control("<end>")] - head[layout.control("<listen>")]
 
+    def append(self, sequence: TokenSequence, tokens: Sequence[int]) -> None:
+        self._end_search(sequence)
+        super().append(sequence, tokens)
+
     def generate(self, sequence: TokenSequence, rule: Rule, sampling: Sampling) -> None:
         """Generate from the next step on, until `rule` says it was the last token, or `stop`."""
+        self._end_search(sequence)
         sequence.rule, sequence.sampling = rule, sampling
         sequence.random = torch.Generator().manual_seed(sampling.seed)
+
+    def stop(self, sequence: TokenSequence) -> None:
+        self._end_search(sequence)
+        super().stop(sequence)
+
+    def rewind(self, sequence: TokenSequence, length: int) -> None:
+        self._end_search(sequence)
+        super().rewind(sequence, length)
+
+    def close(self, sequence: TokenSequence) -> None:
+        self._end_search(sequence)
+        super().close(sequence)
 
     @property
     def has_work(self) -> bool:
@@ -38,19 +62,27 @@ class TorchTokenEngine(Sequences):
 
     @torch.inference_mode()
     def step(self, served: Iterable[TokenSequence] | None = None) -> list[Sampled | TurnOpinion]:
-        """One round for some sequences or for all: who generates gets one token, who has more to read reads a piece."""
+        """One round for some sequences or for all: who generates gets one token, or a search goes one token further;
+        who has more to read reads a piece.
+        """
         ready = [s for s in (self._open if served is None else served) if s.pending]
+        searched = [s for s in ready if s.slot in self._searches]
+        forks: list[TokenSequence] = [fork for s in searched for fork in self._searches[s.slot].forks]
+        ready = [s for s in ready if s.slot not in self._searches]
         deciding = [s for s in ready if s.rule is not None and s.pending == 1]
         # Rows of one batch are padded to the longest: who has one token to read does not wait for a whole piece.
         single = [s for s in ready if s.rule is None and s.pending == 1]
         pieces = [s for s in ready if s.pending > 1]
+        together = len(deciding) + len(forks) <= FEW
         outputs: list[Sampled | TurnOpinion] = []
-        for rows in (deciding, single, pieces):
+        for rows in ([*deciding, *forks] if together else deciding, [] if together else forks, single, pieces):
             if rows:
                 outputs += self._advance(rows)
+        for search in [search for search in self._searches.values() if search.has_read]:
+            outputs += self._searched(search)
         return outputs
 
-    def _advance(self, rows: list[TokenSequence]) -> list[Sampled | TurnOpinion]:
+    def _advance(self, rows: Sequence[TokenSequence]) -> list[Sampled | TurnOpinion]:
         counts = [min(s.pending, self.config.prefill_tokens) for s in rows]
         pieces = [s.tokens[s.cached : s.cached + count] for s, count in zip(rows, counts, strict=True)]
         newest = self._net.read(pieces, [s.slot for s in rows], [s.cached for s in rows], self._cache)  # [B, C]
@@ -66,24 +98,58 @@ class TorchTokenEngine(Sequences):
                 probability = float(torch.sigmoid(newest[i] @ self._turn_direction))
                 outputs.append(TurnOpinion(sequence, probability, len(sequence.tokens)))
         for allowed, chosen in choosing.items():
-            for i, token in zip(chosen, self._sample(newest[chosen], [rows[i] for i in chosen], allowed), strict=True):
-                outputs.append(self._accept(rows[i], token))
+            for i, logits in zip(chosen, self._logits(newest[chosen], allowed), strict=True):
+                sequence = rows[i]
+                if isinstance(sequence, Fork):
+                    sequence.consider(allowed, logits)
+                elif 1 < sequence.sampling.hypotheses <= len(self._spare):
+                    self._begin_search(sequence).consider(allowed, logits)
+                else:
+                    outputs.append(self._accept(sequence, self._sample(sequence, allowed, logits)))
         return outputs
 
-    def _sample(self, hidden: torch.Tensor, sequences: list[TokenSequence], allowed: Allowed) -> list[int]:
-        """One of the allowed ids for each row of hidden states [B, C]."""
+    def _logits(self, hidden: torch.Tensor, allowed: Allowed) -> torch.Tensor:
+        """Hidden states [B, C] -> logits of the allowed ids [B, N], in the order of `Allowed.token`."""
         if len(allowed.also) > _FEW_OTHERS:  # all of them in one product, and what lies between them
             ids = [*range(allowed.start, allowed.stop), *allowed.also]
             first = min(ids)
-            logits = self._net.scores(hidden, first, max(ids) + 1)[:, torch.tensor(ids) - first]
-        else:
-            others = [self._net.scores(hidden, token, token + 1) for token in allowed.also]
-            logits = torch.cat([self._net.scores(hidden, allowed.start, allowed.stop), *others], 1)
-        chosen = logits.argmax(1).tolist()
-        for i, sequence in enumerate(sequences):
-            temperature = sequence.sampling.temperature(allowed, self.layout)
-            if temperature > 0:
-                probabilities = torch.softmax(logits[i] / temperature, 0)
-                chosen[i] = int(torch.multinomial(probabilities, 1, generator=sequence.random))
-        span = allowed.stop - allowed.start
-        return [allowed.start + c if c < span else allowed.also[c - span] for c in chosen]
+            return self._net.scores(hidden, first, max(ids) + 1)[:, torch.tensor(ids) - first]
+        others = [self._net.scores(hidden, token, token + 1) for token in allowed.also]
+        return torch.cat([self._net.scores(hidden, allowed.start, allowed.stop), *others], 1)
+
+    def _sample(self, sequence: TokenSequence, allowed: Allowed, logits: torch.Tensor) -> int:
+        """One of the allowed ids, with these logits [N]."""
+        temperature = sequence.sampling.temperature(allowed, self.layout)
+        if temperature == 0:
+            return allowed.token(int(logits.argmax()))
+        probabilities = torch.softmax(logits / temperature, 0)
+        return allowed.token(int(torch.multinomial(probabilities, 1, generator=sequence.random)))
+
+    # --- searching -------------------------------------------------------------------------------------------------
+
+    def _begin_search(self, sequence: TokenSequence) -> Fork:
+        """Its first hypothesis: the sequence as it is."""
+        count = sequence.sampling.hypotheses
+        rows, self._spare = self._spare[:count], self._spare[count:]
+        longest = self.config.length - self.config.prefill_tokens
+        search = self._searches[sequence.slot] = BeamSearch(sequence, rows, self._cache, longest)
+        sequence.cached -= 1  # as long as the search goes on, something is pending
+        return search.forks[0]
+
+    def _searched(self, search: BeamSearch) -> list[Sampled | TurnOpinion]:
+        """The whole text, once it is found."""
+        sequence = search.sequence
+        found = search.choose()
+        if found is None:
+            return []
+        self._end_search(sequence)
+        outputs: list[Sampled | TurnOpinion] = []
+        for token in found:
+            outputs.append(self._accept(sequence, token))
+        sequence.cached = len(sequence.tokens) - 1
+        return outputs
+
+    def _end_search(self, sequence: TokenSequence) -> None:
+        search = self._searches.pop(sequence.slot, None)
+        if search is not None:
+            self._spare += search.rows

@@ -31,6 +31,11 @@ class Allowed:
     run: int = field(default=1, compare=False)
     """For how many tokens this holds at least, unless one of `also` comes: an engine may generate so many at once."""
 
+    def token(self, number: int) -> int:
+        """The id with that number: those of the range come first."""
+        within = self.stop - self.start
+        return self.start + number if number < within else self.also[number - within]
+
     @property
     def only(self) -> int | None:
         """The one id that may come, where there is no choice."""
@@ -48,11 +53,16 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Temperature 0 takes the likeliest token. The same seed gives the same tokens (of the same engine)."""
+    """Temperature 0 takes the likeliest token. The same seed gives the same tokens (of the same engine).
+
+    `hypotheses` above 1: the likeliest text that a search with so many finds, all of it at once, whatever the
+    temperature; its rule must bear to be copied. An engine that does not search takes the likeliest tokens.
+    """
 
     text_temperature: float = 0.0
     speech_temperature: float = 0.0
     seed: int = 0
+    hypotheses: int = 1
 
     def temperature(self, allowed: Allowed, layout: TokenLayout) -> float:
         return self.speech_temperature if layout.is_spoken(allowed.start) else self.text_temperature
