@@ -17,8 +17,8 @@ def counts(used: Usage) -> Wire:
 
 
 def of_response(used: Usage) -> Wire:
-    """The `usage` of a response. What was thought and not told is part of the text, as in the Responses API."""
-    thought = {"reasoning_tokens": used.thought} if used.thought else {}
+    """The `usage` of a response. What was written and not told is part of the text, as in the Responses API."""
+    untold = {"reasoning_tokens": used.untold} if used.untold else {}
     cached = {"text_tokens": used.cached_text, "audio_tokens": used.cached_audio, "image_tokens": 0}
     return counts(used) | {
         "input_token_details": {
@@ -28,7 +28,7 @@ def of_response(used: Usage) -> Wire:
             "cached_tokens": used.cached_tokens,
             "cached_tokens_details": cached,
         },
-        "output_token_details": {"text_tokens": used.output_text, "audio_tokens": used.output_audio, **thought},
+        "output_token_details": {"text_tokens": used.output_text, "audio_tokens": used.output_audio, **untold},
     }
 
 

@@ -87,7 +87,8 @@ def test_it_takes_as_many_steps_as_the_engine_to_the_first_audio_and_to_the_end(
             elif isinstance(event, ResponseDone):
                 done = event
     assert transcript is not None
-    turn = Turn(1000, transcript + 1, done.usage.output_text - 1, done.usage.output_audio)  # as `turns` counts `<end>`
+    text, untold = done.usage.output_text - done.usage.untold - 1, done.usage.untold  # as `turns` counts `<end>`
+    turn = Turn(1000, transcript + 1, text, done.usage.output_audio, untold_tokens=untold)
     replica = Replica(EVERY_STEP, Talk((turn,)), sessions=1, turns=1, warmup=0, config=config).run()
     [answer] = replica.answered
     assert answer.ttfa_ms == pytest.approx(first)

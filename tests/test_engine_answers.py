@@ -7,6 +7,7 @@ import pytest
 from llguidance import LLMatcher
 
 from model.checkpoint import SpeechModel
+from model.layout import interleave
 from server.engine import call_rule, worker
 from server.engine.messages import (
     AddText,
@@ -154,7 +155,7 @@ def test_a_thought_is_neither_written_nor_said_but_counted(
     done = events[-1]
     assert isinstance(done, ResponseDone)
     assert done.usage.output_text == len(said)
-    assert done.usage.thought == len(engine.model.text.encode("secret")) + 2
+    assert done.usage.untold == len(engine.model.text.encode("secret")) + 2
     assert 0 < done.timings_ms["thought"] <= done.timings_ms["done"]
     assert _tokens(engine)[-len(said) :] == said
 
@@ -163,13 +164,13 @@ def test_an_answer_that_is_cut_off_in_its_thought_says_nothing(
     engine: SpeechEngine, say: Callable[[list[int]], None]
 ) -> None:
     say(_thoughtful(engine))
-    engine.receive(Respond("a", "r", "x", max_tokens=3))
+    engine.receive(Respond("a", "r", "x", max_tokens=3, speak=False))
     events = _run(engine)
     assert not [e for e in events if isinstance(e, TextDelta | AudioDelta)]
     done = events[-1]
     assert isinstance(done, ResponseDone)
     assert done.status == "incomplete"
-    assert done.usage.output_text == done.usage.thought == 3
+    assert done.usage.output_text == done.usage.untold == 3
     assert engine.model.layout.control("<thought>") not in _tokens(
         engine
     )  # what may come after half a one nobody learnt
@@ -186,6 +187,53 @@ def test_an_answer_cancelled_in_its_thought_leaves_none_of_it(
         engine.step()
     engine.receive(Cancel("a", "r"))
     layout = engine.model.layout
+    assert _tokens(engine) == [*before, *map(layout.control, ("<assistant>", "<speech>", "<end>"))]
+
+
+def test_a_spoken_answer_is_drafted_in_text_and_then_said_word_for_word(
+    engine: SpeechEngine, say: Callable[[list[int]], None]
+) -> None:
+    layout, before = engine.model.layout, _tokens(engine)
+    pieces = engine.model.text.encode("hello there")
+    thought = _thoughtful(engine)
+    draft = [*thought[: thought.index(layout.control("<answer>")) + 1], *pieces, layout.control("<end>")]
+    said = interleave(layout, pieces, list(range(40)))
+    assert said is not None
+    say([*draft, *said])
+    engine.receive(Respond("a", "r", "x"))
+    events = _run(engine)
+    assert _tokens(engine) == [*before, *map(layout.control, ("<assistant>", "<speech>")), *said]
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "hello there"
+    assert sum(len(e.pcm) for e in events if isinstance(e, AudioDelta)) >= 2 * 960 * 40
+    done = events[-1]
+    assert isinstance(done, ResponseDone)
+    assert done.usage.untold == len(draft)
+    assert done.usage.output_text == len(draft) + len(pieces) + 2  # `<text_end>` and `<end>`
+    assert done.timings_ms["thought"] <= done.timings_ms["drafted"] < done.timings_ms["first_code"]
+
+
+def test_a_long_answer_is_said_before_all_of_it_is_written(
+    engine: SpeechEngine, say: Callable[[list[int]], None]
+) -> None:
+    layout = engine.model.layout
+    pieces = [20 + i % 7 for i in range(40)]
+    said = interleave(layout, pieces, list(range(120)))
+    assert said is not None
+    say([*pieces[:32], *said])
+    engine.receive(Respond("a", "r", "x"))
+    _run(engine)
+    assert _tokens(engine)[-len(said) :] == said
+
+
+def test_an_answer_cancelled_while_it_is_drafted_leaves_nothing_unsaid(
+    engine: SpeechEngine, say: Callable[[list[int]], None]
+) -> None:
+    layout, before = engine.model.layout, _tokens(engine)
+    say([20, 21, 22, 23])
+    engine.receive(Respond("a", "r", "x"))
+    engine.step()
+    engine.step()
+    engine.receive(Cancel("a", "r"))
     assert _tokens(engine) == [*before, *map(layout.control, ("<assistant>", "<speech>", "<end>"))]
 
 

@@ -20,12 +20,14 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from clients.realtime import RealtimeClient
+from model.checkpoint import save
 from server.config import ServerConfig
 from server.engine.engine_config import EngineConfig
 from server.engine.remote import RemoteEngine
 from server.errors import EngineUnavailable
 from server.gateway import create_app
 from server.protocol_table import TIMINGS
+from tests.tiny_model import wavering_model
 
 pytestmark = pytest.mark.anyio
 OFFICIAL: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
@@ -99,7 +101,9 @@ async def test_a_whole_conversation_consists_of_official_events(tiny_dir: Path) 
             assert kind in seen
 
 
-async def test_sessions_at_once_keep_apart(tiny_dir: Path) -> None:
+async def test_sessions_at_once_keep_apart(tmp_path: Path) -> None:
+    save(tmp_path, wavering_model())
+
     async def talk(url: str, text: str) -> tuple[str, tuple[str, int]]:
         async with RealtimeClient.connect(url) as client:
             await _manual(client)
@@ -112,7 +116,7 @@ async def test_sessions_at_once_keep_apart(tiny_dir: Path) -> None:
             # How the sound is cut into pieces depends on time, and so do its last bits.
             return text, (event["response"]["output"][0]["content"][0]["transcript"], len(sound))
 
-    async with serving(tiny_dir) as url:
+    async with serving(tmp_path) as url:
         texts = ["hello there", "small words know a tokenizer", "it", "this is very few", "x"]
         together = dict(await asyncio.gather(*(talk(url, text) for text in texts)))
         alone = dict([await talk(url, text) for text in texts])

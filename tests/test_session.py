@@ -193,7 +193,7 @@ def test_semantic_turns_end_when_the_model_thinks_so(driver: Driver) -> None:
     driver.speech(960, LOUD)
     driver.engine(TurnProbability("sess_1", 0.2, 900))
     assert driver.speech(640, SILENT) == []
-    assert "input_audio_buffer.committed" in driver.engine(TurnProbability("sess_1", 0.95, 1500))
+    assert "input_audio_buffer.committed" in driver.engine(TurnProbability("sess_1", 0.995, 1500))
 
 
 # --- answers begun in a pause --------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_in_a_pause_an_answer_is_begun_and_shown_when_the_turn_is_over(driver: D
         AudioDelta("sess_1", guessed.response_id, bytes(4800)),
     ):
         assert driver.engine(event) == []
-    driver.engine(TurnProbability("sess_1", 0.95, 1150))
+    driver.engine(TurnProbability("sess_1", 0.995, 1150))
     kinds = driver.speech(128, SILENT)
     deltas = ["response.output_audio_transcript.delta", "response.output_audio.delta"]
     assert kinds == ["input_audio_buffer.speech_stopped", *COMMITTED, *BEGIN, *deltas]
@@ -255,7 +255,7 @@ def test_whoever_goes_on_speaking_never_hears_of_the_guess(driver: Driver) -> No
     assert isinstance(driver.last(ResumeTurn), ResumeTurn)
     assert driver.engine(AudioDelta("sess_1", guessed.response_id, bytes(4800))) == []
     kinds = (
-        driver.speech(64, SILENT) + driver.engine(TurnProbability("sess_1", 0.95, 1500)) + driver.speech(128, SILENT)
+        driver.speech(64, SILENT) + driver.engine(TurnProbability("sess_1", 0.995, 1500)) + driver.speech(128, SILENT)
     )
     assert kinds == ["input_audio_buffer.speech_stopped", *COMMITTED, *BEGIN]
     assert len([c for c in driver.commands if isinstance(c, Respond)]) == 2
@@ -288,7 +288,7 @@ def test_a_turn_ends_by_level_and_meaning_before_turn_detection_notices(driver: 
     driver.speech(960, LOUD)
     driver.speech(96, LOUD, level=0)
     assert driver.last(CommitTurn).guess
-    driver.engine(TurnProbability("sess_1", 0.95, 1400))
+    driver.engine(TurnProbability("sess_1", 0.995, 1400))
     assert "input_audio_buffer.speech_stopped" in driver.speech(128, LOUD, level=0)
     assert 960 < driver.event("input_audio_buffer.speech_stopped")["audio_end_ms"] < 960 + 300
     assert driver.speech(160, LOUD, level=0) == []  # turn detection still echoes

@@ -199,7 +199,7 @@ def test_sessions_at_once_answer_as_each_would_alone(tiny: SpeechModel) -> None:
         for session in sessions:
             engine.receive(OpenSession(session))
             engine.receive(AddText(session, "q", "user", f"this is {session}"))
-            engine.receive(Respond(session, "r", "x", max_tokens=60))
+            engine.receive(Respond(session, "r", "x", max_tokens=60, temperature=1.0, seed=ord(session)))
         for event in _run(engine):
             if isinstance(event, TextDelta):
                 sound[event.session_id] += event.text.encode()

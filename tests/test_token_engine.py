@@ -1,6 +1,5 @@
 """The token engine's properties: batched is alone, rewound is never said, the same seed gives the same tokens."""
 
-import copy
 import itertools
 
 import pytest
@@ -13,6 +12,7 @@ from server.engine.rules import SpeechRule, TextRule
 from server.engine.token_engine import TorchTokenEngine
 from server.engine.token_interface import Allowed, Sampled, Sampling, TokenSequence, TurnOpinion
 from server.errors import EngineFull, SequenceTooLong
+from tests.tiny_model import wavering_model
 
 CONFIG = EngineConfig(weights="float32", slots=4, length=512, prefill_tokens=16)
 
@@ -137,14 +137,8 @@ class Letters(TextRule):
 
 
 @pytest.fixture(scope="module")
-def wavering(tiny: SpeechModel) -> SpeechModel:
-    """What it says hangs on all that it has said, so that searches turn round."""
-    model = copy.deepcopy(tiny)
-    with torch.no_grad():
-        for block in model.transformer.model.blocks:
-            block.self_attn.v_proj.weight *= 6
-            block.self_attn.o_proj.weight *= 6
-    return model
+def wavering() -> SpeechModel:
+    return wavering_model()
 
 
 def _asked(

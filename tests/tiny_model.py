@@ -41,3 +41,12 @@ def tiny_model(seed: int = 0) -> SpeechModel:
     for network in (model.transformer, model.tokenizer, model.detokenizer):
         network.eval().requires_grad_(False)
     return model
+
+
+def wavering_model() -> SpeechModel:
+    """The same, but what it says hangs on all that was said before."""
+    model = tiny_model()
+    for block in model.transformer.model.blocks:
+        block.self_attn.v_proj.weight *= 6
+        block.self_attn.o_proj.weight *= 6
+    return model

@@ -226,10 +226,10 @@ class Rehearsal(Replica):
                 said = event.usage
                 self.made[person.number, person.asked - 1] = replace(
                     person.turn,
-                    text_tokens=said.output_text - said.thought - 1,
+                    text_tokens=said.output_text - said.untold - 1,
                     codes=said.output_audio,
                     silence_ms=silence_ms,
-                    thought_tokens=said.thought,
+                    untold_tokens=said.untold,
                 )
                 self._heard_all(person, ends, silence_ms)
 

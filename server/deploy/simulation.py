@@ -172,8 +172,8 @@ class Turn:
     """Of the answer: one for every 40 ms."""
     silence_ms: float = 0.0
     """Before the first sound of the answer."""
-    thought_tokens: int = 0
-    """What the model writes down before it and tells nobody, with both marks."""
+    untold_tokens: int = 0
+    """What the model writes down before it and tells nobody: a thought, a draft."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +200,9 @@ class Answered:
 
 
 @cache
-def _script(text_tokens: int, codes: int, thought_tokens: int = 0) -> tuple[bool, ...]:
+def _script(text_tokens: int, codes: int, untold_tokens: int = 0) -> tuple[bool, ...]:
     """For each token of an answer, whether it is a code; `<end>` is the last."""
-    order, script = Interleaver(), [False] * thought_tokens
+    order, script = Interleaver(), [False] * untold_tokens
     while text_tokens or codes:
         speaks = order.kind == "speech"
         if speaks and not codes:  # the text is longer than the speech: what is left of it says nothing
@@ -477,7 +477,7 @@ class Replica:
     def _begin(self, person: Person) -> None:
         self._append(person, 2)  # `<assistant>` and `<speech>`
         person.wants_answer = False
-        person.script = _script(person.turn.text_tokens, person.turn.codes, person.turn.thought_tokens)
+        person.script = _script(person.turn.text_tokens, person.turn.codes, person.turn.untold_tokens)
         person.said = person.codes = person.detokenised = 0
         person.sent_ms, person.flushed = 0.0, False
 
@@ -510,6 +510,8 @@ class Replica:
         assert person.script is not None
         person.codes += person.script[person.said]
         person.said += 1
+        if person.said == person.turn.untold_tokens:  # the draft is forgotten
+            person.held -= person.said
         if person.said == len(person.script):
             person.flushed = True
             person.codes += LOOKAHEAD_TOKENS + 1

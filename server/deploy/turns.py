@@ -57,7 +57,7 @@ async def _ask_all(url: str | None, key: str | None, rounds: int) -> dict[str, A
                         {
                             "question_ms": round(1000 * len(pcm) / WIRE_HZ),
                             "transcript_tokens": turn.heard_tokens + 1,  # and `<end>`
-                            "thought_tokens": said.get("reasoning_tokens", 0),
+                            "untold_tokens": said.get("reasoning_tokens", 0),
                             "text_tokens": said["text_tokens"] - said.get("reasoning_tokens", 0) - 1,  # without `<end>`
                             "codes": said["audio_tokens"],
                             "silence_ms": silence_ms,

@@ -232,6 +232,8 @@ class Answer:
     input_audio: int
     cached_text: int
     cached_audio: int
+    limit: int
+    """The most tokens that it may have."""
     opening_tokens: int
     """Tokens of the item that were given, not generated."""
     call_ids: list[int] | None = None
@@ -240,6 +242,10 @@ class Answer:
     """Whether it is at its thought now, which nobody is told."""
     thought_tokens: int = 0
     """Of the thought, with its two marks."""
+    draft: list[int] | None = None
+    """The text of an answer that is to be spoken, while it is being written down."""
+    drafted_tokens: int = 0
+    """What it took, its thought included."""
     text_ids: list[int] = field(default_factory=list)
     text_sent: str = ""
     output_tokens: int = 0

@@ -217,8 +217,8 @@ class Usage:
     cached_audio: int = 0
     output_text: int = 0
     output_audio: int = 0
-    thought: int = 0
-    """Of `output_text`: what nobody is told."""
+    untold: int = 0
+    """Of `output_text`: a thought, and what a spoken answer was drafted with."""
 
     @property
     def input_tokens(self) -> int:
@@ -314,7 +314,8 @@ class ResponseDone:
     usage: Usage = field(default_factory=Usage)
     timings_ms: dict[str, float] = field(default_factory=dict)
     """Milliseconds from the `Respond` command to each stage: `heard` (all of the turn is in the sequence),
-    `transcribed`, `first_token`, `thought` (its end, where there was one), `first_code`, `first_audio`, `done`."""
+    `transcribed`, `first_token`, `thought` (its end, where there was one), `drafted`, `first_code`, `first_audio`,
+    `done`."""
     error: str | None = None
     code: str = "engine"
     """Of the error."""

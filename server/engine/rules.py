@@ -27,10 +27,16 @@ class TextRule:
 class SpeechRule:
     """Text and speech in turns, as `Interleaver` says; `<end>` only once the text has ended."""
 
-    def __init__(self, layout: TokenLayout, max_tokens: int | None = None, script: list[int] | None = None) -> None:
-        """With a `script` its pieces are the text, and only the speech is the model's own."""
+    def __init__(
+        self,
+        layout: TokenLayout,
+        max_tokens: int | None = None,
+        script: list[int] | None = None,
+        more: bool = False,
+    ) -> None:
+        """With a `script` its pieces are the text, and only the speech is the model's own; `more`: it adds to it."""
         self._end, self._text_end = layout.control("<end>"), layout.control("<text_end>")
-        self._script = None if script is None else [*script, self._text_end]
+        self._script = [] if script is None else [*script, *(() if more else (self._text_end,))]
         self._text, self._speech = layout.text, (layout.spoken_start, layout.size)
         self._order = Interleaver()
         self._left = UNLIMITED if max_tokens is None else max_tokens
@@ -41,7 +47,7 @@ class SpeechRule:
         run = min(self._order.left, self._left)
         if self._order.kind == "speech":
             return Allowed(*self._speech, run=run)
-        if self._script is not None:
+        if self._script:
             return Allowed(self._script[0], self._script[0] + 1)
         return Allowed(0, self._text, (self._text_end,), run=run)
 
@@ -60,7 +66,7 @@ _LONGEST_THOUGHT = 100  # tokens: twelve steps of three numbers; nobody hears an
 class ThinkingRule:
     """An answer's rule, before which the model may write down a thought."""
 
-    def __init__(self, layout: TokenLayout, answer: Rule, max_tokens: int) -> None:
+    def __init__(self, layout: TokenLayout, answer: Rule, max_tokens: int = UNLIMITED) -> None:
         self._begins = layout.control("<thought>")
         self._thought, self._answer = TextRule(layout, end="<answer>"), answer
         self._ends, self._thought_left = layout.control("<answer>"), _LONGEST_THOUGHT

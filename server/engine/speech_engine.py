@@ -61,6 +61,9 @@ _TOGETHER_S = 0.035  # where several people speak, audio waits so long for other
 _PROVISIONAL_WITHIN_S = 0.35  # an answer that may be for nothing gives way
 # The most that one step hears of a session: a whole recording sent at once would keep all others waiting.
 _HEARD_FRAMES = 25
+# A spoken answer is written down first: between the sounds the model goes wrong more often. Of a longer one so many
+# pieces, that nobody waits for the end of a story.
+_DRAFT_TOKENS = 32
 _PIECE_READ_S = 0.05  # how long one piece of an answer in text keeps its reader busy
 
 
@@ -467,8 +470,8 @@ class SpeechEngine:
         session.transcribing, session.transcript, session.transcript_sent = turn, [], ""
         session.transcribing_guess = session.commit_guess
         session.stages_s = {"heard": self.clock()}
-        # Nobody says more pieces of text than there are frames of sound.
-        longest = len(turn.tokens) + 8
+        # Nobody says more than a piece of text in 80 ms: noise has no words that would end by themselves.
+        longest = len(turn.tokens) // 2 + 8
         sampling = Sampling(hypotheses=self.config.hypotheses)
         self.tokens.generate(conversation.sequence, TextRule(self.model.layout, longest), sampling)
 
@@ -481,7 +484,8 @@ class SpeechEngine:
         """Start the answer that was asked for first. A turn that is being heard goes on behind it."""
         request, asked_at_s = session.asked.pop(0)
         conversation, sequence = session.conversation, session.conversation.sequence
-        mode = "<speech>" if request.speak else "<text>"
+        drafts = request.speak and request.script is None
+        mode = "<text>" if drafts or not request.speak else "<speech>"
         opening = ["<assistant>"] if request.calls else ["<assistant>", mode]
         limit = min(request.max_tokens or self.limit, self.limit)
         if session.turn is not None:
@@ -501,25 +505,26 @@ class SpeechEngine:
             return
         text, audio = conversation.count(sequence.tokens)
         cached_text, cached_audio = conversation.count(sequence.tokens[: sequence.cached])
-        answer = Answer(request, item, asked_at_s, text, audio, cached_text, cached_audio, opening_tokens=len(opening))
+        answer = Answer(request, item, asked_at_s, text, audio, cached_text, cached_audio, limit, len(opening))
+        answer.draft = [] if drafts else None
         session.answer = answer
         if session.pause is not None:
             session.pause.answer = item
         for stage, at_s in session.stages_s.items():
             answer.timings_ms[stage] = max(0.0, 1000 * (at_s - asked_at_s))
         session.stages_s = {}
-        script = None if request.script is None else self.model.text.encode(request.script)
-        rule: Rule = TextRule(self.model.layout, limit)
-        if request.speak:
-            rule = SpeechRule(self.model.layout, limit, script)
-        if script is None:
-            rule = ThinkingRule(self.model.layout, rule, limit)
+        layout = self.model.layout
+        if request.speak and request.script is not None:
+            rule: Rule = SpeechRule(layout, limit, self.model.text.encode(request.script))
+        elif drafts:
+            rule = ThinkingRule(layout, TextRule(layout, min(limit, _DRAFT_TOKENS)))
+        else:
+            rule = ThinkingRule(layout, TextRule(layout, limit), limit)
         if request.calls and call:
-            rule = ChoiceRule(self.model.layout, mode, rule, call, request.calls.required)
+            rule = ChoiceRule(layout, mode, rule, call, request.calls.required)
         if request.speak:
             session.voice = Voice(self.model.detokenizer.initial_state(1), request.speed)
-        sampling = Sampling(request.temperature, request.temperature, request.seed)
-        self.tokens.generate(sequence, rule, sampling)
+        self.tokens.generate(sequence, rule, _sampling(request))
         begun = Usage(answer.input_text, answer.input_audio, answer.cached_text, answer.cached_audio)
         self._events.append(ResponseBegun(conversation.session_id, request.response_id, begun))
 
@@ -591,7 +596,7 @@ class SpeechEngine:
         answer.output_tokens += 1
         answer.timings_ms.setdefault("first_token", 1000 * (self.clock() - answer.asked_at_s))
         if sampled.token == layout.control("<call>"):
-            answer.call_ids = []
+            answer.call_ids, answer.draft = [], None
         elif sampled.token == layout.control("<thought>"):
             answer.thinking = True
             answer.thought_tokens = 1
@@ -604,6 +609,8 @@ class SpeechEngine:
             self._calling(session, answer)
         elif answer.thinking:
             answer.thought_tokens += 1
+        elif layout.is_text(sampled.token) and answer.draft is not None:
+            answer.draft.append(sampled.token)
         elif layout.is_text(sampled.token):
             answer.text_ids.append(sampled.token)
             delta, answer.text_sent = self._new_text(answer.text_ids, answer.text_sent, sampled.last)
@@ -612,7 +619,9 @@ class SpeechEngine:
         elif layout.is_spoken(sampled.token) and session.voice is not None:
             answer.timings_ms.setdefault("first_code", 1000 * (self.clock() - answer.asked_at_s))
             session.voice.codes.append(sampled.token - layout.spoken_start)
-        if sampled.last:
+        if sampled.last and answer.draft is not None:
+            self._speak(session, answer, answer.draft, whole=sampled.token == layout.control("<end>"))
+        elif sampled.last:
             if session.voice is not None and session.voice.codes:
                 session.voice.end()
             complete = sampled.token == layout.control("<end>")
@@ -620,6 +629,17 @@ class SpeechEngine:
                 self._finish(session, "failed", "expected a schema that some arguments fit, found none that do")
             elif session.voice is None or not session.voice.codes:
                 self._finish(session, "completed" if complete else "incomplete")
+
+    def _speak(self, session: Session, answer: Answer, draft: list[int], whole: bool) -> None:
+        """Say what has been drafted; where that is not the whole, the model goes on from there."""
+        conversation = session.conversation
+        answer.timings_ms["drafted"] = 1000 * (self.clock() - answer.asked_at_s)
+        answer.drafted_tokens = len(answer.item.tokens) - answer.opening_tokens
+        opening = list(map(conversation.control, ("<assistant>", "<speech>")))
+        answer.item.tokens, answer.opening_tokens, answer.draft = opening, len(opening), None
+        conversation.align()
+        rule = SpeechRule(self.model.layout, answer.limit, draft, more=not whole)
+        self.tokens.generate(conversation.sequence, rule, _sampling(answer.request))
 
     def _parses(self, call_ids: list[int]) -> bool:
         """Whether a call's arguments are JSON: a schema that asks for itself without end stops its rule midway."""
@@ -671,12 +691,16 @@ class SpeechEngine:
         self.tokens.stop(conversation.sequence)
         session.answer, session.voice = None, None
         text, audio = conversation.count(answer.item.tokens[answer.opening_tokens :])
+        if answer.draft is not None:  # nothing of it was said
+            answer.drafted_tokens, text = text, 0
+            answer.item.tokens = list(map(conversation.control, ("<assistant>", "<speech>")))
         conversation.end(answer.item)
         if answer.request.instructions is not None:
             conversation.set_instructions(session.instructions)
         answer.timings_ms["done"] = 1000 * (self.clock() - answer.asked_at_s)
         told = answer.input_text, answer.input_audio, answer.cached_text, answer.cached_audio
-        usage = Usage(*told, text, audio, answer.thought_tokens)
+        untold = answer.drafted_tokens or answer.thought_tokens
+        usage = Usage(*told, text + answer.drafted_tokens, audio, untold)
         self._events.append(
             ResponseDone(conversation.session_id, answer.request.response_id, status, usage, answer.timings_ms, error)
         )
@@ -686,3 +710,7 @@ class SpeechEngine:
         self._detach_all(session)
         if session.commit_as is None:
             self._prefill(session)
+
+
+def _sampling(request: Respond) -> Sampling:
+    return Sampling(request.temperature, request.temperature, request.seed)
