@@ -62,7 +62,7 @@ def _change(folder: Path, name: str, **values: object) -> None:
         (
             "antiphon.json",
             {"layout": {"text": 280, "controls": 4, "heard": 256, "spoken": 268}},
-            "11 controls, found 4",
+            "13 controls, found 4",
         ),
         (
             "antiphon.json",
