@@ -17,8 +17,8 @@ from server.turn_detection import WINDOW_MS, Hysteresis, SpeechPaused, SpeechRes
 
 BYTES_PER_MS = HEARD_HZ * 2 // 1000
 # semantic_vad: the end-of-turn probability that ends a turn in a pause, and the pause that ends it anyway.
-# Nine of ten real ends have 0.985 in the first opinion about them (`antiphon eval --part turns`).
-_EAGERNESS = {"low": (0.995, 8000), "medium": (0.985, 4000), "auto": (0.985, 4000), "high": (0.9, 2000)}
+_EAGERNESS = {"low": (0.99, 8000), "medium": (0.97, 4000), "auto": (0.97, 4000), "high": (0.85, 2000)}
+_IMPATIENCE = 0.1  # the longer a pause, the less sure the model need be: by so much for each second
 _SEMANTIC_THRESHOLD, _SEMANTIC_PADDING_MS, _SEMANTIC_MIN_PAUSE_MS = 0.5, 300, 160
 # A pause of so many windows is worth a guess that the turn is over, unless the model thinks that it is not.
 _GUESS_AFTER_MS, _GUESS_PLAUSIBLE = 2 * WINDOW_MS, 0.3
@@ -139,7 +139,7 @@ class InputAudio:
         now_ms = self._windows_start_ms + self._windows * WINDOW_MS
         if self._is_over_by_meaning(now_ms):
             return self._stopped()
-        if self._paused and self._is_about_the_pause and probability < self._plausible:
+        if self._paused and self._is_about_the_pause and probability < _GUESS_PLAUSIBLE:
             self._paused = False
             return SpeechResumed()
         return None
@@ -185,12 +185,6 @@ class InputAudio:
         return SpeechPaused()
 
     @property
-    def _plausible(self) -> float:
-        """The probability below which a guess is given up: what would end the turn, or what makes it likely."""
-        detection = self._settings.turn_detection
-        return _EAGERNESS[detection.eagerness][0] if isinstance(detection, SemanticVad) else _GUESS_PLAUSIBLE
-
-    @property
     def _is_about_the_pause(self) -> bool:
         """An opinion from before the pause says nothing about the pause."""
         quiet_since_ms = self._quiet_since_ms
@@ -205,7 +199,8 @@ class InputAudio:
         quiet_since_ms = self._quiet_since_ms
         if quiet_since_ms is None or now_ms - quiet_since_ms < _SEMANTIC_MIN_PAUSE_MS:
             return False
-        return self._is_about_the_pause and self._opinion[0] >= _EAGERNESS[detection.eagerness][0]
+        wanted = _EAGERNESS[detection.eagerness][0] - _IMPATIENCE * (now_ms - quiet_since_ms) / 1000
+        return self._is_about_the_pause and self._opinion[0] >= wanted
 
     # --- turns -----------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,9 @@
 output voice, so that its codes keep melody and colour beside the phones.
 
 The detokenizer's source-filter synthesiser gets the true pitch while it learns; the network learns the pitch beside.
-Losses: multi-resolution STFT (Yamamoto et al. 2020, arXiv 1910.11480), pitch, voicing, the recogniser's CTC, and how
-differently the ears read the voice and the recording.
+Losses: multi-resolution STFT (Yamamoto et al. 2020, arXiv 1910.11480), pitch, voicing, and the recogniser's CTC.
 """
 
-import copy
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +27,7 @@ from model.audio_tokenizer import TOKEN_SAMPLES as HEARD_TOKEN_SAMPLES
 from model.training import corpus, phones
 from model.training.ctc import ctc, padded_labels
 from model.training.run import Run, by_length, mixed_precision, rank
-from model.training.tokenizer import DELAY, FRAMES_PER_TOKEN, Recogniser
+from model.training.tokenizer import FRAMES_PER_TOKEN, Recogniser
 
 # The spoken codes are moved earlier by so much: code t has heard the sound up to frame t + 2.
 CODE_DELAY_TOKENS = 2
@@ -91,26 +89,6 @@ def spectral_loss(made: Tensor, wanted: Tensor) -> Tensor:
     return total / len(_RESOLUTIONS)
 
 
-def reading_loss(listener: Recogniser, made: Tensor, wanted: Tensor) -> Tensor:
-    """How differently a recogniser that does not learn reads 24 kHz audio [B, N] and [B, N]: the mean divergence of its
-    phones from those of `wanted`, in nats for each 20 ms.
-    """
-
-    def read(pcm: Tensor) -> list[Tensor]:
-        pcm16 = AF.resample(pcm, corpus.SPOKEN_HZ, corpus.HEARD_HZ)
-        whole = pcm16.shape[1] // HEARD_TOKEN_SAMPLES * HEARD_TOKEN_SAMPLES
-        log_mel = listener.tokenizer.log_mel
-        padded = F.pad(pcm16[:, :whole], (0, DELAY * HEARD_TOKEN_SAMPLES))  # it runs behind what it hears
-        mel = log_mel(padded, log_mel.initial_state(len(padded)))[0]
-        with mixed_precision():
-            return [reading.phones for reading in listener.read(listener.quantise(mel))]
-
-    with torch.no_grad():
-        known = read(wanted)
-    pairs = zip(known, read(made), strict=True)
-    return torch.stack([(one.exp() * (one - other)).sum(-1).mean() for one, other in pairs]).mean()
-
-
 def _batches(
     recordings: list[tuple[np.ndarray, np.ndarray, tuple[int, ...]]], rng: random.Random
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, list[tuple[int, ...]]]]:
@@ -132,7 +110,7 @@ def _batches(
 
 
 def voice_loss(
-    speaker: Speaker, listener: Recogniser, pcm: Tensor, f0: Tensor, tokens: Tensor, targets: list[tuple[int, ...]]
+    speaker: Speaker, pcm: Tensor, f0: Tensor, tokens: Tensor, targets: list[tuple[int, ...]]
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of one batch of the output voice, and its parts for the log."""
     with mixed_precision():
@@ -154,22 +132,14 @@ def voice_loss(
     made, _ = detokenizer.synthesiser(f0, tone, breath, detokenizer.synthesiser.initial_state(pcm.shape[0]))
     delay = 2 * _HOP
     loss_spectral = spectral_loss(made[:, delay:], pcm[:, :-delay])
-    loss_read = reading_loss(listener, made[:, delay:], pcm[:, :-delay])
-    loss = loss_spectral + loss_pitch + 0.5 * loss_voicing + 0.3 * loss_ctc + 0.5 * loss_read
-    parts = {
-        "spectral": loss_spectral,
-        "pitch": loss_pitch,
-        "voicing": loss_voicing,
-        "ctc": loss_ctc,
-        "read": loss_read,
-    }
+    loss = loss_spectral + loss_pitch + 0.5 * loss_voicing + 0.3 * loss_ctc
+    parts = {"spectral": loss_spectral, "pitch": loss_pitch, "voicing": loss_voicing, "ctc": loss_ctc}
     return loss, parts
 
 
 def train(data: Path, run_folder: Path, speaker: Speaker, steps: int, seed: int = 0) -> Speaker:
     """Fine-tune the speaker's recogniser into the spoken tokenizer and train the detokenizer with it."""
     torch.manual_seed(1000 * seed + rank())
-    listener = copy.deepcopy(speaker.recogniser).eval().requires_grad_(False)
     pitch = pitch_of(data)
     recordings = [
         (pcm[LEAD_CUT_SAMPLES:], pitch[i], phones.phone_ids(r.text))
@@ -180,6 +150,6 @@ def train(data: Path, run_folder: Path, speaker: Speaker, steps: int, seed: int 
     run = Run(run_folder, speaker, steps, 2e-3, settings, matrices=[p for p in speaker.parameters() if p.ndim == 2])
     source = _batches(recordings, random.Random(f"{seed} {run.step} {rank()}"))
     for _ in run.steps():
-        loss, parts = voice_loss(speaker, listener, *next(source))
+        loss, parts = voice_loss(speaker, *next(source))
         run.update(loss, parts)
     return speaker
