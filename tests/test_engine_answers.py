@@ -171,9 +171,8 @@ def test_an_answer_that_is_cut_off_in_its_thought_says_nothing(
     assert isinstance(done, ResponseDone)
     assert done.status == "incomplete"
     assert done.usage.output_text == done.usage.untold == 3
-    assert engine.model.layout.control("<thought>") not in _tokens(
-        engine
-    )  # what may come after half a one nobody learnt
+    # What may come after half a thought nobody learnt.
+    assert engine.model.layout.control("<thought>") not in _tokens(engine)
     assert _tokens(engine)[-1] == engine.model.layout.control("<end>")
 
 

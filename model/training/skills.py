@@ -586,7 +586,7 @@ SINGLE: dict[str, tuple[Skill, float]] = {
     "declined": (_declined, 1.0),
 }
 
-# For training alone: how to count by steps is the same for other steps, too.
+# What may be drilled. The longer ones are for training alone: how to count by steps is the same for other steps, too.
 EXERCISES: dict[str, Skill] = {
     **{name: skill for name, (skill, _) in SINGLE.items()},
     "longer products": _arithmetic("longer products", "*", _long_product),

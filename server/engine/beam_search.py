@@ -43,12 +43,11 @@ class BeamSearch:
         self._cache, self._start = cache, len(sequence.tokens)
         self._filled = {sequence.slot}
         """Rows that hold the sequence's beginning."""
-        self.forks = [self._fork(sequence, sequence.slot)]
+        self.forks = [self._fork(sequence, 0.0)]
         self._best: Fork | None = None
 
-    def _fork(self, parent: TokenSequence, slot: int) -> Fork:
-        score = parent.score if isinstance(parent, Fork) else 0.0
-        return Fork(slot, list(parent.tokens), len(parent.tokens), rule=copy.copy(parent.rule), score=score)
+    def _fork(self, parent: TokenSequence, score: float) -> Fork:
+        return Fork(parent.slot, list(parent.tokens), len(parent.tokens), rule=copy.copy(parent.rule), score=score)
 
     @property
     def has_read(self) -> bool:
@@ -76,9 +75,8 @@ class BeamSearch:
         for score, parent, token in found:
             if len(going_on) == width or (self._best is not None and score <= self._best.score):
                 break
-            child = self._fork(parent, parent.slot)
+            child = self._fork(parent, score)
             child.tokens.append(token)
-            child.score = score
             assert child.rule is not None
             if child.rule.accept(token) or len(child.tokens) >= self._longest:
                 self._best = child

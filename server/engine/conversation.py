@@ -114,6 +114,11 @@ class Conversation:
             raise
         return item
 
+    def begin_anew(self, item: Item, *opening: str) -> None:
+        """Forget what an item has grown to: it opens once more, with these control tokens."""
+        item.tokens = [self.control(name) for name in opening]
+        self.align()
+
     def extend(self, item: Item, tokens: list[int]) -> None:
         """More tokens at the end of `item`."""
         item.tokens.extend(tokens)

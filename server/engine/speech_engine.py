@@ -484,8 +484,9 @@ class SpeechEngine:
         """Start the answer that was asked for first. A turn that is being heard goes on behind it."""
         request, asked_at_s = session.asked.pop(0)
         conversation, sequence = session.conversation, session.conversation.sequence
-        drafts = request.speak and request.script is None
-        mode = "<text>" if drafts or not request.speak else "<speech>"
+        script = request.script if request.speak else None
+        drafts = request.speak and script is None
+        mode = "<text>" if script is None else "<speech>"
         opening = ["<assistant>"] if request.calls else ["<assistant>", mode]
         limit = min(request.max_tokens or self.limit, self.limit)
         if session.turn is not None:
@@ -514,8 +515,8 @@ class SpeechEngine:
             answer.timings_ms[stage] = max(0.0, 1000 * (at_s - asked_at_s))
         session.stages_s = {}
         layout = self.model.layout
-        if request.speak and request.script is not None:
-            rule: Rule = SpeechRule(layout, limit, self.model.text.encode(request.script))
+        if script is not None:
+            rule: Rule = SpeechRule(layout, limit, self.model.text.encode(script))
         elif drafts:
             rule = ThinkingRule(layout, TextRule(layout, min(limit, _DRAFT_TOKENS)))
         else:
@@ -635,9 +636,9 @@ class SpeechEngine:
         conversation = session.conversation
         answer.timings_ms["drafted"] = 1000 * (self.clock() - answer.asked_at_s)
         answer.drafted_tokens = len(answer.item.tokens) - answer.opening_tokens
-        opening = list(map(conversation.control, ("<assistant>", "<speech>")))
-        answer.item.tokens, answer.opening_tokens, answer.draft = opening, len(opening), None
-        conversation.align()
+        answer.draft = None
+        conversation.begin_anew(answer.item, "<assistant>", "<speech>")
+        answer.opening_tokens = len(answer.item.tokens)
         rule = SpeechRule(self.model.layout, answer.limit, draft, more=not whole)
         self.tokens.generate(conversation.sequence, rule, _sampling(answer.request))
 
@@ -693,7 +694,7 @@ class SpeechEngine:
         text, audio = conversation.count(answer.item.tokens[answer.opening_tokens :])
         if answer.draft is not None:  # nothing of it was said
             answer.drafted_tokens, text = text, 0
-            answer.item.tokens = list(map(conversation.control, ("<assistant>", "<speech>")))
+            conversation.begin_anew(answer.item, "<assistant>", "<speech>")
         conversation.end(answer.item)
         if answer.request.instructions is not None:
             conversation.set_instructions(session.instructions)

@@ -34,27 +34,10 @@ class TorchTokenEngine(Sequences):
         head = self._net.head
         self._turn_direction = head[layout.control("<end>")] - head[layout.control("<listen>")]
 
-    def append(self, sequence: TokenSequence, tokens: Sequence[int]) -> None:
-        self._end_search(sequence)
-        super().append(sequence, tokens)
-
     def generate(self, sequence: TokenSequence, rule: Rule, sampling: Sampling) -> None:
         """Generate from the next step on, until `rule` says it was the last token, or `stop`."""
-        self._end_search(sequence)
-        sequence.rule, sequence.sampling = rule, sampling
+        super().generate(sequence, rule, sampling)
         sequence.random = torch.Generator().manual_seed(sampling.seed)
-
-    def stop(self, sequence: TokenSequence) -> None:
-        self._end_search(sequence)
-        super().stop(sequence)
-
-    def rewind(self, sequence: TokenSequence, length: int) -> None:
-        self._end_search(sequence)
-        super().rewind(sequence, length)
-
-    def close(self, sequence: TokenSequence) -> None:
-        self._end_search(sequence)
-        super().close(sequence)
 
     @property
     def has_work(self) -> bool:
@@ -73,9 +56,9 @@ class TorchTokenEngine(Sequences):
         # Rows of one batch are padded to the longest: who has one token to read does not wait for a whole piece.
         single = [s for s in ready if s.rule is None and s.pending == 1]
         pieces = [s for s in ready if s.pending > 1]
-        together = len(deciding) + len(forks) <= FEW
+        choosing = [[*deciding, *forks]] if len(deciding) + len(forks) <= FEW else [deciding, forks]
         outputs: list[Sampled | TurnOpinion] = []
-        for rows in ([*deciding, *forks] if together else deciding, [] if together else forks, single, pieces):
+        for rows in (*choosing, single, pieces):
             if rows:
                 outputs += self._advance(rows)
         for search in [search for search in self._searches.values() if search.has_read]:
@@ -142,14 +125,12 @@ class TorchTokenEngine(Sequences):
         found = search.choose()
         if found is None:
             return []
-        self._end_search(sequence)
-        outputs: list[Sampled | TurnOpinion] = []
-        for token in found:
-            outputs.append(self._accept(sequence, token))
+        self._abandon(sequence)
+        outputs: list[Sampled | TurnOpinion] = [self._accept(sequence, token) for token in found]
         sequence.cached = len(sequence.tokens) - 1
         return outputs
 
-    def _end_search(self, sequence: TokenSequence) -> None:
+    def _abandon(self, sequence: TokenSequence) -> None:
         search = self._searches.pop(sequence.slot, None)
         if search is not None:
             self._spare += search.rows

@@ -148,7 +148,7 @@ class TokenEngine(Protocol):
 class Sequences:
     """What every token engine keeps of its sequences: which there are, their tokens, and the limits of both.
 
-    An engine adds what it does with them.
+    An engine adds what it does with them, and how it gives that up.
     """
 
     worth_reading = 1
@@ -169,23 +169,36 @@ class Sequences:
         if len(sequence.tokens) + len(tokens) + self.config.prefill_tokens > self.config.length:
             raise SequenceTooLong(f"expected at most {self.config.length - self.config.prefill_tokens} tokens")
         sequence.tokens.extend(tokens)
+        if sequence.rule is not None:
+            self._abandon(sequence)
+
+    def generate(self, sequence: TokenSequence, rule: Rule, sampling: Sampling) -> None:
+        self._abandon(sequence)
+        sequence.rule, sequence.sampling = rule, sampling
 
     def stop(self, sequence: TokenSequence) -> None:
+        if sequence.rule is not None:
+            self._abandon(sequence)
         sequence.rule = None
 
     def rewind(self, sequence: TokenSequence, length: int) -> None:
         """What was read before `length` stays read."""
+        self._abandon(sequence)
         sequence.rule = None
         del sequence.tokens[length:]
         sequence.cached = min(sequence.cached, length)
 
     def close(self, sequence: TokenSequence) -> None:
+        self._abandon(sequence)
         self._open.remove(sequence)
         self._free.append(sequence.slot)
 
     def clear(self) -> None:
         for sequence in list(self._open):
             self.close(sequence)
+
+    def _abandon(self, sequence: TokenSequence) -> None:
+        """What the engine is doing for this sequence is not wanted any more."""
 
     def _accept(self, sequence: TokenSequence, token: int) -> Sampled:
         """Add a sampled token to its sequence, which ends by its rule or where there is no more room."""

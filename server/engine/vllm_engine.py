@@ -26,7 +26,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable
-from collections.abc import Sequence as Ids
 from concurrent.futures import Future
 from dataclasses import dataclass
 from math import exp, inf
@@ -36,7 +35,7 @@ from typing import Any
 from model.checkpoint import transformer_config
 from model.layout import TokenLayout
 from server.engine.engine_config import EngineConfig
-from server.engine.token_interface import Allowed, Rule, Sampled, Sampling, Sequences, TokenSequence, TurnOpinion
+from server.engine.token_interface import Allowed, Sampled, Sequences, TokenSequence, TurnOpinion
 from server.errors import EngineRestarted, EngineUnavailable, VllmMissing
 
 _log = logging.getLogger("antiphon.engine")
@@ -92,30 +91,6 @@ class VllmTokenEngine(Sequences):
         self._deaths_s: list[float] = []
         self._vllm = VllmThread(model_dir, config, threads)
         self._vllm.wait()
-
-    # --- verbs -----------------------------------------------------------------------------------------------------
-
-    def append(self, sequence: TokenSequence, tokens: Ids[int]) -> None:
-        super().append(sequence, tokens)
-        if sequence.rule is not None:
-            self._abandon(sequence)
-
-    def generate(self, sequence: TokenSequence, rule: Rule, sampling: Sampling) -> None:
-        self._abandon(sequence)
-        sequence.rule, sequence.sampling = rule, sampling
-
-    def stop(self, sequence: TokenSequence) -> None:
-        if sequence.rule is not None:
-            self._abandon(sequence)
-        super().stop(sequence)
-
-    def rewind(self, sequence: TokenSequence, length: int) -> None:
-        self._abandon(sequence)
-        super().rewind(sequence, length)
-
-    def close(self, sequence: TokenSequence) -> None:
-        self._abandon(sequence)
-        super().close(sequence)
 
     def shut_down(self) -> None:
         """End vLLM's processes."""
