@@ -2,9 +2,10 @@
 
     <system> text <end> <user> h h h … <end> <transcript> t t <end> <assistant> <speech> t t t t s×8 t t t s×8 … <end>
     … <assistant> <call> name {"argument": 1} <end> <result> text <end> <assistant> <speech> …
-    … <assistant> <speech> <thought> t t t <answer> t t t t s×8 …
+    … <assistant> <text> <thought> t t t <answer> t t t <end>
 
-A thought is what the model writes down for itself before it answers: nobody reads or hears it.
+A thought is what the model writes down for itself before it answers: nobody reads or hears it. What is said aloud was
+written down before, as an answer in text whose place the speech then takes.
 
 Text pieces come first, then control tokens, heard codes and spoken codes. Pure data and arithmetic; no torch.
 """

@@ -22,6 +22,8 @@ _IMPATIENCE = 0.1  # the longer a pause, the less sure the model need be: by so 
 _SEMANTIC_THRESHOLD, _SEMANTIC_PADDING_MS, _SEMANTIC_MIN_PAUSE_MS = 0.5, 300, 160
 # A pause of so many windows is worth a guess that the turn is over, unless the model thinks that it is not.
 _GUESS_AFTER_MS, _GUESS_PLAUSIBLE = 2 * WINDOW_MS, 0.3
+# Where it thought so before it heard the last sound, and changes its mind by so much, there is a second guess.
+_GUESS_AGAIN = 0.5
 # So far below the loudest of the turn it is a pause: the network of turn detection takes 100 ms longer to say so.
 _QUIET_SHARE = 0.05
 
@@ -48,7 +50,8 @@ class InputAudio:
         """Audio of the open turn."""
         self._opinion: tuple[float, int] = (0.0, 0)  # the model's: probability that the turn is over, after so many ms
         self._paused = False
-        self._guessed_at_ms: int | None = None  # the pause that a guess was made in: one guess each
+        self._guessed_at_ms: int | None = None  # the pause that a guess was made in
+        self._doubted = False  # the model did not believe in that guess: there may be one more
         self._loudest = 0.0  # RMS
         self._low_since_ms: int | None = None  # since when the level is that of a pause
         self._echo = False  # a turn has ended by meaning or by a commit, which turn detection does not know yet
@@ -140,8 +143,12 @@ class InputAudio:
         if self._is_over_by_meaning(now_ms):
             return self._stopped()
         if self._paused and self._is_about_the_pause and probability < _GUESS_PLAUSIBLE:
-            self._paused = False
+            self._paused, self._doubted = False, True
             return SpeechResumed()
+        same_pause = self._is_about_the_pause and self._quiet_since_ms == self._guessed_at_ms
+        if self._doubted and same_pause and probability >= _GUESS_AGAIN:
+            self._paused, self._doubted = True, False
+            return SpeechPaused()
         return None
 
     def window(self, probability: float) -> TurnChange | None:
@@ -181,7 +188,7 @@ class InputAudio:
         new = quiet_since_ms is not None and quiet_since_ms != self._guessed_at_ms
         if quiet_since_ms is None or not new or now_ms - quiet_since_ms < _GUESS_AFTER_MS:
             return None
-        self._paused, self._guessed_at_ms = True, quiet_since_ms
+        self._paused, self._guessed_at_ms, self._doubted = True, quiet_since_ms, False
         return SpeechPaused()
 
     @property

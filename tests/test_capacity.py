@@ -14,7 +14,7 @@ from model.checkpoint import SpeechModel
 from model.layout import TokenLayout
 from server.deploy import capacity, rehearsal, simulation
 from server.deploy.simulation import Curve, Replica, StepTimes, Talk, Turn
-from server.engine import speech_engine, token_engine, voice
+from server.engine import speech_engine, voice
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
     AudioDelta,
@@ -28,7 +28,6 @@ from server.engine.messages import (
 from server.engine.rules import SpeechRule, TextRule
 from server.engine.speech_engine import SpeechEngine
 from server.engine.token_interface import Allowed
-from tests.tiny_model import tiny_model
 
 TIMES = StepTimes.read(json.loads(capacity.STEPS.read_text()))
 TALK = capacity.read_talk(json.loads(capacity.TURNS.read_text()), (0.2, 1.0))
@@ -63,13 +62,43 @@ def test_constants_are_those_of_model_and_engine() -> None:
     assert simulation.TOGETHER_MS == 1000 * speech_engine._TOGETHER_S
     assert simulation.ANSWERED_WITHIN_MS == 1000 * speech_engine._ANSWERED_WITHIN_S
     assert simulation.HEARD_FRAMES == speech_engine._HEARD_FRAMES
-    assert simulation.SEARCHES == token_engine._SEARCHES
 
 
-def test_it_takes_as_many_steps_as_the_engine_to_the_first_audio_and_to_the_end() -> None:
-    model = tiny_model(seed=2)  # one that ends its transcript by itself
+class ShortText(TextRule):
+    """Ends after so many tokens: random weights seldom end anything."""
+
+    def __init__(self, layout: TokenLayout, max_tokens: int | None = None) -> None:
+        super().__init__(layout, max_tokens)
+        self._tokens = (max_tokens or 0) % 7 + 3
+
+    def allowed(self) -> Allowed:
+        return super().allowed() if self._tokens > 1 else Allowed(self._end, self._end + 1)
+
+    def accept(self, token: int) -> bool:
+        self._tokens -= 1
+        return super().accept(token)
+
+
+class ShortAnswer(SpeechRule):
+    """What was drafted, and some codes."""
+
+    _codes = 36
+
+    def allowed(self) -> Allowed | None:
+        return super().allowed() if self._codes else Allowed(self._end, self._end + 1)
+
+    def accept(self, token: int) -> bool:
+        self._codes -= self._order.kind == "speech"
+        return super().accept(token)
+
+
+def test_it_takes_as_many_steps_as_the_engine_to_the_first_audio_and_to_the_end(
+    tiny: SpeechModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech_engine, "TextRule", ShortText)
+    monkeypatch.setattr(speech_engine, "SpeechRule", ShortAnswer)
     config = EngineConfig(slots=1, length=1024, answer_tokens=60, hypotheses=1)
-    engine = SpeechEngine(model, config, clock=lambda: 0.0)
+    engine = SpeechEngine(tiny, config, clock=lambda: 0.0)
     engine.receive(OpenSession("s"))
     engine.receive(Hear("s", bytes(2 * 16_000)))
     while engine.has_work:  # as it comes, and not all at the end
@@ -92,31 +121,6 @@ def test_it_takes_as_many_steps_as_the_engine_to_the_first_audio_and_to_the_end(
     replica = Replica(EVERY_STEP, Talk((turn,)), sessions=1, turns=1, warmup=0, config=config).run()
     [answer] = replica.answered
     assert answer.ttfa_ms == pytest.approx(first)
-
-
-class ShortText(TextRule):
-    """Ends after so many tokens: random weights seldom end anything."""
-
-    def __init__(self, layout: TokenLayout, max_tokens: int | None = None) -> None:
-        super().__init__(layout, max_tokens)
-        self._tokens = (max_tokens or 0) % 7 + 3
-
-    def allowed(self) -> Allowed:
-        self._tokens -= 1
-        return super().allowed() if self._tokens else Allowed(self._end, self._end + 1)
-
-
-class ShortAnswer(SpeechRule):
-    """Eight pieces of text and some codes."""
-
-    _pieces, _codes = 8, 36
-
-    def allowed(self) -> Allowed:
-        if self._order.kind == "text":
-            self._pieces -= 1
-            return super().allowed() if self._pieces else Allowed(self._text_end, self._text_end + 1)
-        self._codes -= 1
-        return Allowed(*self._speech) if self._codes else Allowed(self._end, self._end + 1)
 
 
 @pytest.mark.parametrize(("sessions", "speed"), [(3, 2.0), (8, 0.5)])  # with time for everybody, and without

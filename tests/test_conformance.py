@@ -38,7 +38,7 @@ from server.engine.messages import (
     TextDelta,
 )
 from server.engine.remote import RemoteEngine
-from server.engine.rules import SpeechRule, TextRule
+from server.engine.rules import Script, SpeechRule, TextRule
 from server.engine.speech_engine import SpeechEngine
 from server.engine.token_engine import TorchTokenEngine
 from server.engine.token_interface import (
@@ -185,9 +185,59 @@ def test_a_script_is_said_word_for_word_and_its_speech_is_the_likeliest(
     engine: TokenEngine, model: SpeechModel
 ) -> None:
     prompt, script = typed(model, "hello"), model.text.encode("The capital of France is Paris.")
-    tokens = said(engine, prompt, SpeechRule(model.layout, 60, script))
+    tokens = said(engine, prompt, SpeechRule(model.layout, 60, Script(list(script), whole=True)))
     assert [t for t in tokens if model.layout.is_text(t)] == script
-    assert_likeliest(model, prompt, tokens, SpeechRule(model.layout, 60, script))
+    assert_likeliest(model, prompt, tokens, SpeechRule(model.layout, 60, Script(list(script), whole=True)))
+
+
+def test_a_fork_and_what_it_was_forked_from_go_different_ways(engine: TokenEngine, model: SpeechModel) -> None:
+    layout, prompt = model.layout, typed(model, "hello")
+    sequence = engine.open()
+    engine.append(sequence, prompt[:-1])
+    read_all(engine)
+    fork = engine.fork(sequence)
+    ways = {
+        "text": (fork, layout.control("<text>"), TextRule(layout, 12)),
+        "speech": (sequence, layout.control("<speech>"), SpeechRule(layout, 40)),
+    }
+    for one, mode, rule in ways.values():
+        engine.append(one, [mode])
+        engine.generate(one, rule, GREEDY)
+    outputs = outputs_until_done(engine, sequence, fork)
+    for (one, mode, _), fresh in zip(ways.values(), (TextRule(layout, 12), SpeechRule(layout, 40)), strict=True):
+        assert_likeliest(model, [*prompt[:-1], mode], tokens_of(outputs, one), fresh)
+    engine.close(fork)
+
+
+def test_as_many_forks_as_there_are_places(engine: TokenEngine, model: SpeechModel) -> None:
+    sequence, forks = engine.open(), []
+    engine.append(sequence, typed(model, "hello"))
+    read_all(engine)
+    while engine.can_fork:
+        forks.append(engine.fork(sequence))
+    assert len(forks) == CONFIG.spare
+    with pytest.raises(EngineFull):
+        engine.fork(sequence)
+    engine.open()  # no conversation's place is lost
+    engine.close(forks.pop())
+    assert engine.can_fork
+
+
+def test_a_sequence_waits_for_what_its_rule_does_not_know_yet(engine: TokenEngine, model: SpeechModel) -> None:
+    prompt, pieces = typed(model, "hello"), model.text.encode("The capital of France is Paris.")
+    script = Script()
+    sequence = asked(engine, prompt, SpeechRule(model.layout, 60, script))
+    assert not engine.has_work
+    assert engine.step() == []
+    outputs: list[Sampled | TurnOpinion] = []
+    for first in range(0, len(pieces), 3):
+        script.pieces += pieces[first : first + 3]
+        outputs += read_all(engine)
+    script.whole = True
+    outputs += outputs_until_done(engine, sequence)
+    tokens = tokens_of(outputs, sequence)
+    assert [t for t in tokens if model.layout.is_text(t)] == pieces
+    assert_likeliest(model, prompt, tokens, SpeechRule(model.layout, 60, Script(list(pieces), whole=True)))
 
 
 def test_the_end_of_turn_opinion_is_that_of_the_whole_sequence(

@@ -1,7 +1,8 @@
 """The speech engine beyond plain answers, on a small random model: function calls, detached answers, items anywhere."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol
 
 import pytest
 from llguidance import LLMatcher
@@ -28,7 +29,8 @@ from server.engine.messages import (
     TextDelta,
 )
 from server.engine.speech_engine import SpeechEngine
-from server.engine.token_engine import Allowed
+from server.engine.token_engine import TorchTokenEngine
+from server.engine.token_interface import Allowed, TokenSequence
 from tests.test_speech_engine import CONFIG, _items, _run, _tokens
 
 
@@ -40,15 +42,19 @@ def engine(tiny: SpeechModel) -> SpeechEngine:
     return made
 
 
+class Say(Protocol):
+    def __call__(self, tokens: list[int], draft: Sequence[int] = ()) -> None: ...
+
+
 @pytest.fixture
-def say(engine: SpeechEngine, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[int]], None]:
-    """Make the model say these tokens, whatever it thinks; they must be allowed."""
+def say(engine: SpeechEngine, monkeypatch: pytest.MonkeyPatch) -> Say:
+    """Make the model say these tokens, whatever it thinks, and draft those; they must be allowed."""
 
-    def script(tokens: list[int]) -> None:
-        rest = iter(tokens)
+    def script(tokens: list[int], draft: Sequence[int] = ()) -> None:
+        said, drafted = iter(tokens), iter(draft)
 
-        def sample(_sequence: object, allowed: Allowed, _logits: object) -> int:
-            token = next(rest)
+        def sample(sequence: TokenSequence, allowed: Allowed, _logits: object) -> int:
+            token = next(said if sequence.slot < CONFIG.slots else drafted)
             assert allowed.start <= token < allowed.stop or token in allowed.also
             return token
 
@@ -87,9 +93,7 @@ def test_functions_are_compiled_once_and_each_answer_follows_them_by_itself(
     assert (other.allowed().start, other.allowed().also) == (first.start, first.also)
 
 
-def test_the_model_may_call_a_function_instead_of_answering(
-    engine: SpeechEngine, say: Callable[[list[int]], None]
-) -> None:
+def test_the_model_may_call_a_function_instead_of_answering(engine: SpeechEngine, say: Say) -> None:
     said = _call(engine, 'set_light {"on": true}')
     say(said)
     engine.receive(Respond("a", "r", "x", calls=Calls((LIGHT,))))
@@ -144,9 +148,7 @@ def _thoughtful(engine: SpeechEngine) -> list[int]:
     return [*thought, *text.encode("hello"), layout.control("<end>")]
 
 
-def test_a_thought_is_neither_written_nor_said_but_counted(
-    engine: SpeechEngine, say: Callable[[list[int]], None]
-) -> None:
+def test_a_thought_is_neither_written_nor_said_but_counted(engine: SpeechEngine, say: Say) -> None:
     said = _thoughtful(engine)
     say(said)
     engine.receive(Respond("a", "r", "x", speak=False))
@@ -160,9 +162,7 @@ def test_a_thought_is_neither_written_nor_said_but_counted(
     assert _tokens(engine)[-len(said) :] == said
 
 
-def test_an_answer_that_is_cut_off_in_its_thought_says_nothing(
-    engine: SpeechEngine, say: Callable[[list[int]], None]
-) -> None:
+def test_an_answer_that_is_cut_off_in_its_thought_says_nothing(engine: SpeechEngine, say: Say) -> None:
     say(_thoughtful(engine))
     engine.receive(Respond("a", "r", "x", max_tokens=3, speak=False))
     events = _run(engine)
@@ -176,29 +176,27 @@ def test_an_answer_that_is_cut_off_in_its_thought_says_nothing(
     assert _tokens(engine)[-1] == engine.model.layout.control("<end>")
 
 
-def test_an_answer_cancelled_in_its_thought_leaves_none_of_it(
-    engine: SpeechEngine, say: Callable[[list[int]], None]
-) -> None:
-    before = _tokens(engine)
-    say(_thoughtful(engine))
+def test_an_answer_cancelled_in_its_thought_leaves_none_of_it(engine: SpeechEngine, say: Say) -> None:
+    layout, before = engine.model.layout, _tokens(engine)
+    say([], draft=_thoughtful(engine))
     engine.receive(Respond("a", "r", "x"))
-    while engine.model.layout.control("<thought>") not in _tokens(engine):
+    for _ in range(4):
         engine.step()
     engine.receive(Cancel("a", "r"))
-    layout = engine.model.layout
     assert _tokens(engine) == [*before, *map(layout.control, ("<assistant>", "<speech>", "<end>"))]
+    [done] = [e for e in engine.step() if isinstance(e, ResponseDone)]
+    assert done.usage.untold > 0
+    assert not engine.has_work
 
 
-def test_a_spoken_answer_is_drafted_in_text_and_then_said_word_for_word(
-    engine: SpeechEngine, say: Callable[[list[int]], None]
-) -> None:
+def test_a_spoken_answer_is_drafted_in_text_and_then_said_word_for_word(engine: SpeechEngine, say: Say) -> None:
     layout, before = engine.model.layout, _tokens(engine)
     pieces = engine.model.text.encode("hello there")
     thought = _thoughtful(engine)
     draft = [*thought[: thought.index(layout.control("<answer>")) + 1], *pieces, layout.control("<end>")]
     said = interleave(layout, pieces, list(range(40)))
     assert said is not None
-    say([*draft, *said])
+    say(said, draft)
     engine.receive(Respond("a", "r", "x"))
     events = _run(engine)
     assert _tokens(engine) == [*before, *map(layout.control, ("<assistant>", "<speech>")), *said]
@@ -208,27 +206,64 @@ def test_a_spoken_answer_is_drafted_in_text_and_then_said_word_for_word(
     assert isinstance(done, ResponseDone)
     assert done.usage.untold == len(draft)
     assert done.usage.output_text == len(draft) + len(pieces) + 2  # `<text_end>` and `<end>`
-    assert done.timings_ms["thought"] <= done.timings_ms["drafted"] < done.timings_ms["first_code"]
+    assert done.timings_ms["thought"] <= done.timings_ms["drafted"]
+    assert done.timings_ms["thought"] <= done.timings_ms["first_code"]
 
 
-def test_a_long_answer_is_said_before_all_of_it_is_written(
-    engine: SpeechEngine, say: Callable[[list[int]], None]
-) -> None:
+def test_a_long_answer_is_said_before_all_of_it_is_written(engine: SpeechEngine, say: Say) -> None:
     layout = engine.model.layout
     pieces = [20 + i % 7 for i in range(40)]
     said = interleave(layout, pieces, list(range(120)))
     assert said is not None
-    say([*pieces[:32], *said])
+    say(said, [*pieces, layout.control("<end>")])
     engine.receive(Respond("a", "r", "x"))
-    _run(engine)
+    done = _run(engine)[-1]
+    assert isinstance(done, ResponseDone)
+    assert done.timings_ms["first_code"] < done.timings_ms["drafted"]
     assert _tokens(engine)[-len(said) :] == said
 
 
-def test_an_answer_cancelled_while_it_is_drafted_leaves_nothing_unsaid(
-    engine: SpeechEngine, say: Callable[[list[int]], None]
-) -> None:
+def test_an_answer_waits_for_a_place_to_be_drafted_in(engine: SpeechEngine) -> None:
+    engine.receive(OpenSession("b"))
+    engine.receive(AddText("b", "q", "user", "hello"))
+    tokens = engine.tokens
+    assert isinstance(tokens, TorchTokenEngine)
+    held, tokens._spare = tokens._spare, tokens._spare[:1]
+    for name in "ab":
+        engine.receive(Respond(name, f"r{name}", "x", max_tokens=30))
+    done = [e for e in _run(engine) if isinstance(e, ResponseDone)]
+    assert {e.response_id for e in done} == {"ra", "rb"}
+    assert all(e.usage.output_audio > 0 for e in done)
+    assert tokens._spare == held[:1]
+
+
+def test_an_answer_that_is_chosen_among_functions_is_drafted(engine: SpeechEngine, say: Say) -> None:
     layout, before = engine.model.layout, _tokens(engine)
-    say([20, 21, 22, 23])
+    pieces = engine.model.text.encode("hello there")
+    said = interleave(layout, pieces, list(range(40)))
+    assert said is not None
+    say([layout.control("<text>"), *said], [*pieces, layout.control("<end>")])
+    engine.receive(Respond("a", "r", "x", calls=Calls((LIGHT,))))
+    events = _run(engine)
+    assert _tokens(engine) == [*before, *map(layout.control, ("<assistant>", "<speech>")), *said]
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "hello there"
+
+
+def test_an_answer_beside_one_that_is_drafted_sees_only_what_was_said_of_it(engine: SpeechEngine, say: Say) -> None:
+    layout = engine.model.layout
+    say([20, 21], [20, 21, 22])
+    engine.receive(Respond("a", "r", "x"))
+    for _ in range(4):
+        engine.step()
+    engine.receive(Respond("a", "out", "y", speak=False, max_tokens=2, context=(Context(item_id="x"),)))
+    [copied] = [i for i in engine._sessions["out"].conversation.items if i.item_id == "x"]
+    assert copied.tokens[:2] == [layout.control("<assistant>"), layout.control("<speech>")]
+    assert copied.tokens[2:] in ([20, layout.control("<end>")], [20, 21, layout.control("<end>")])
+
+
+def test_an_answer_cancelled_while_it_is_drafted_leaves_nothing_unsaid(engine: SpeechEngine, say: Say) -> None:
+    layout, before = engine.model.layout, _tokens(engine)
+    say([], [20, 21, 22, 23])
     engine.receive(Respond("a", "r", "x"))
     engine.step()
     engine.step()
@@ -236,7 +271,7 @@ def test_an_answer_cancelled_while_it_is_drafted_leaves_nothing_unsaid(
     assert _tokens(engine) == [*before, *map(layout.control, ("<assistant>", "<speech>", "<end>"))]
 
 
-def test_a_call_that_is_cut_off_is_incomplete(engine: SpeechEngine, say: Callable[[list[int]], None]) -> None:
+def test_a_call_that_is_cut_off_is_incomplete(engine: SpeechEngine, say: Say) -> None:
     say(_call(engine, 'set_light {"on": true}'))
     engine.receive(Respond("a", "r", "x", calls=Calls((LIGHT,)), max_tokens=9))
     events = _run(engine)
@@ -246,9 +281,7 @@ def test_a_call_that_is_cut_off_is_incomplete(engine: SpeechEngine, say: Callabl
     assert '{"on": true}'.startswith(_arguments(events))
 
 
-def test_the_model_may_answer_although_there_are_functions(
-    engine: SpeechEngine, say: Callable[[list[int]], None]
-) -> None:
+def test_the_model_may_answer_although_there_are_functions(engine: SpeechEngine, say: Say) -> None:
     layout = engine.model.layout
     say([layout.control("<text>"), *engine.model.text.encode("few words"), layout.control("<end>")])
     engine.receive(Respond("a", "r", "x", speak=False, calls=Calls((LIGHT,))))

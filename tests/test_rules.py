@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from model.layout import TokenLayout
-from server.engine.rules import ChoiceRule, SpeechRule, TextRule, ThinkingRule
+from model.layout import SPEECH_RUN, TokenLayout
+from server.engine.rules import ChoiceRule, Script, SpeechRule, TextRule, ThinkingRule
 from server.engine.token_interface import Allowed, Rule
 
 LAYOUT = TokenLayout(text=280, controls=16, heard=256, spoken=256)
@@ -14,8 +14,8 @@ RULES: dict[str, Callable[[], Rule]] = {
     "text": lambda: TextRule(LAYOUT, 50),
     "text without a limit": lambda: TextRule(LAYOUT),
     "speech": lambda: SpeechRule(LAYOUT, 120),
-    "speech of a script": lambda: SpeechRule(LAYOUT, 120, [5, 6, 7, 8, 9, 10]),
-    "thinking": lambda: ThinkingRule(LAYOUT, SpeechRule(LAYOUT, 120), 120),
+    "speech of a script": lambda: SpeechRule(LAYOUT, 120, Script([5, 6, 7, 8, 9, 10], whole=True)),
+    "thinking": lambda: ThinkingRule(LAYOUT, TextRule(LAYOUT, 120), 120),
     "thinking in a few tokens": lambda: ThinkingRule(LAYOUT, TextRule(LAYOUT, 7), 7),
     "choice": lambda: ChoiceRule(LAYOUT, "<speech>", SpeechRule(LAYOUT, 40), TextRule(LAYOUT, 40)),
 }
@@ -31,15 +31,34 @@ def test_what_is_allowed_stays_for_a_run_unless_one_of_the_ids_beside_it_comes(n
     rng, rule = random.Random(seed), RULES[name]()
     for _ in range(40):
         allowed = rule.allowed()
+        assert allowed is not None
         assert allowed.run >= 1
         for _ in range(allowed.run):
-            assert _same(rule.allowed(), allowed)
+            again = rule.allowed()
+            assert again is not None
+            assert _same(again, allowed)
             beside = allowed.run == 1 or rng.random() < 0.05
             token = rng.choice(allowed.also) if allowed.also and beside else allowed.start
             if rule.accept(token):
                 return
             if token in allowed.also:
                 break
+
+
+def test_a_script_is_said_as_it_comes() -> None:
+    script, text_end = Script(), LAYOUT.control("<text_end>")
+    rule = SpeechRule(LAYOUT, 120, script)
+    assert rule.allowed() is None  # nobody knows yet
+    script.pieces += [5, 6, 7, 8, 9]
+    for piece in (5, 6, 7, 8):
+        assert rule.allowed() == Allowed(piece, piece + 1)
+        rule.accept(piece)
+    for _ in range(SPEECH_RUN):
+        rule.accept(LAYOUT.spoken_start)
+    rule.accept(9)
+    assert rule.allowed() is None
+    script.whole = True
+    assert rule.allowed() == Allowed(text_end, text_end + 1)
 
 
 # --- a thought before an answer ------------------------------------------------------------------------------------

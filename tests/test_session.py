@@ -271,6 +271,19 @@ def test_a_guess_that_the_model_does_not_believe_in_is_undone_and_not_repeated_i
     assert len([c for c in driver.commands if isinstance(c, CommitTurn)]) == 1
 
 
+def test_a_guess_that_the_model_believes_in_after_all_is_made_once_more(driver: Driver) -> None:
+    _semantic(driver)
+    driver.speech(960, LOUD)
+    driver.speech(64, SILENT)
+    for probability, guesses in ((0.1, 1), (0.4, 1), (0.6, 2), (0.1, 2), (0.6, 3)):
+        driver.engine(TurnProbability("sess_1", probability, 1150))
+        assert len([c for c in driver.commands if isinstance(c, CommitTurn)]) == guesses
+    assert "input_audio_buffer.speech_stopped" in driver.speech(640, SILENT) + driver.engine(
+        TurnProbability("sess_1", 0.995, 1400)
+    )
+    assert len([c for c in driver.commands if isinstance(c, CommitTurn)]) == 3  # it was about this guess
+
+
 def test_a_client_that_changes_the_conversation_undoes_the_guess(driver: Driver) -> None:
     driver.speech(960, LOUD)
     driver.speech(96, SILENT)

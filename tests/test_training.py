@@ -180,13 +180,35 @@ def test_every_kind_of_the_mix_can_be_drawn(drawn: sequences.Sequences) -> None:
         assert heard or kind in ("typed", "drill", "spoken drill", "spliced", "spliced drill", "aloud")
 
 
-def test_an_exercise_is_typed_and_its_answer_spoken(drawn: sequences.Sequences) -> None:
-    layout, turn = drawn.layout, Turn("sums", "One two.", "Two.", "two")
-    for kind, heard, spoken in (("spoken drill", False, True), ("drill", False, False), ("dialogue", True, True)):
+@pytest.mark.parametrize("said", [0.0, 1.0])
+def test_an_answer_is_written_or_said_aloud(
+    drawn: sequences.Sequences, monkeypatch: pytest.MonkeyPatch, said: float
+) -> None:
+    layout, turn = drawn.layout, Turn("sums", "One two.", "Two.", "two", thought="One one.")
+    monkeypatch.setattr(sequences, "_SAID", said)
+    for kind, heard, spoken in (("spoken drill", False, True), ("drill", False, False), ("dialogue", True, said > 0)):
         sequence = sequences.Sequence()
         assert drawn._turn(sequence, turn, random.Random(0), kind, tools=False)
         assert any(map(layout.is_heard, sequence.tokens)) == heard
         assert any(map(layout.is_spoken, sequence.tokens)) == spoken
+        # What to say is learnt where it is written, with the thought before it; aloud it is only read.
+        answer = len(sequence.tokens) - sequence.tokens[::-1].index(layout.control("<assistant>"))
+        assert (sequences.TEXT in sequence.targets[answer:]) == (not spoken)
+        assert (sequences.SPEECH in sequence.targets[answer:]) == spoken
+        assert (layout.control("<thought>") in sequence.tokens) == (not spoken)
+
+
+@pytest.mark.parametrize("said", [0.0, 1.0])
+def test_calls_are_learnt_as_often_as_the_choice_of_an_answer(
+    drawn: sequences.Sequences, monkeypatch: pytest.MonkeyPatch, said: float
+) -> None:
+    monkeypatch.setattr(sequences, "_SAID", said)
+    layout = drawn.layout
+    for call in ("", 'light {"on": true}'):
+        sequence, turn = sequences.Sequence(), Turn("tools", "One two.", "Two.", "two", call=call, result="{}")
+        assert drawn._turn(sequence, turn, random.Random(0), "dialogue", tools=True)
+        places = [i for i, token in enumerate(sequence.tokens) if token == layout.control("<assistant>")]
+        assert {sequence.targets[i] for i in places} == {sequences.NOTHING if said else sequences.TEXT}
 
 
 def test_what_was_recorded_teaches_when_a_turn_is_over_and_what_was_spliced_does_not(
@@ -273,7 +295,7 @@ def test_the_processes_that_train_can_be_sent_what_they_draw_from(drawn: sequenc
 
 def test_before_each_spoken_code_its_sound_is_asked_for(drawn: sequences.Sequences) -> None:
     sequence, layout = sequences.Sequence(), drawn.layout
-    assert drawn._read_aloud(sequence, "Two.")
+    assert drawn._say(sequence, "Two.")
     asked = {
         token - layout.spoken_start: hint
         for hint, token in zip(sequence.hints, sequence.tokens[1:], strict=False)

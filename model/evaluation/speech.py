@@ -99,8 +99,11 @@ class Listener:
         )
 
     def _words(self, text: str) -> str:
-        """Normalised, numbers digit by digit: of "four, nine" the normaliser makes 49 here and leaves "4, 9" there."""
-        return re.sub(r"(?<=\d)(?=\d)", " ", self._plain(text))
+        """Normalised, numbers digit by digit: of "four, nine" the normaliser makes 49 here and leaves "4, 9" there. So
+        are letters: Whisper writes "S, P, R" as "SPR" at times.
+        """
+        spelt = re.sub(r"\b[A-Z]{2,}\b", lambda letters: " ".join(letters[0]), text)
+        return re.sub(r"(?<=\d)(?=\d)", " ", self._plain(spelt))
 
     @torch.inference_mode()
     def naturalness(self, said: list[Spoken]) -> float:

@@ -186,8 +186,8 @@ def some_skill(rng: random.Random) -> str:
 
 
 _DRILLED = {
-    "sums": 2.0, "larger sums": 3.0, "differences": 2.0, "larger differences": 3.0, "products": 2.5, "larger products": 2.5, "quotients": 3.0, "comparing": 1.5,
-    "steps": 1.0, "clock": 1.5, "longer products": 1.5, "longer quotients": 1.5, "reversing": 1.0,
+    "sums": 2.0, "larger sums": 3.0, "differences": 2.0, "larger differences": 3.0, "products": 2.5, "larger products": 2.5, "quotients": 4.0, "comparing": 1.5,
+    "steps": 1.0, "clock": 1.5, "longer products": 1.5, "longer quotients": 2.5, "reversing": 1.0,
 }  # fmt: skip
 
 

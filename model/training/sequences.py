@@ -93,6 +93,7 @@ _HEARD_SECONDS, _GPU_HEARD_SECONDS = 64.0, 500.0
 # answer are learnt from what was said all the same (Bengio et al. 2015, arXiv 1506.03099).
 _MISTAKEN = 0.3
 _NEAREST, _ALIKE = 8, 0.5  # words that one may be taken for, and the share of their sounds that may be other ones
+_SAID = 0.5  # of the answers of spoken dialogues; the others are written down
 _TWISTED = 0.5  # up to this share of the words of a question is said as one that it may be taken for
 _TRIES = 200  # questions that are looked through for one that can be put together
 _KNOWN = 3  # a word that was recorded less often is taken for no other
@@ -498,41 +499,42 @@ class Sequences:
             self._pieces[word] = self.text.encode(word)
         return self._pieces[word]
 
-    def _answer(self, sequence: Sequence, line: str, speak: bool, chosen: bool = False, thought: str = "") -> bool:
-        """An answer; `chosen`: the model decides that it is one, and not a function call."""
-        pieces = self.text.encode(line)
+    def _write(self, sequence: Sequence, turn: Turn, chosen: bool) -> None:
+        """An answer in text; `chosen`: the model decides that it is one, and not a function call."""
         sequence.given(self._c("<assistant>"))
-        mode = self._c("<speech>" if speak else "<text>")
+        mode = self._c("<text>")
         if chosen:
             sequence.learnt([mode], self.layout)
         else:
             sequence.given(mode)
-        if thought:
-            thinking = [self._c("<thought>"), *self.text.encode(thought), self._c("<answer>")]
+        if turn.thought:
+            thinking = [self._c("<thought>"), *self.text.encode(turn.thought), self._c("<answer>")]
             sequence.learnt(thinking, self.layout)
-        if not speak:
-            sequence.learnt([*pieces, self._c("<end>")], self.layout)
-            return True
-        codes, sounds = self.spoken[line]
-        tokens = interleave(self.layout, pieces, codes)
-        if tokens is not None:
-            sequence.learnt(tokens, self.layout, sounds)
-        return tokens is not None
+        sequence.learnt([*self.text.encode(turn.answer), self._c("<end>")], self.layout)
 
-    def _read_aloud(self, sequence: Sequence, line: str) -> bool:
-        """Speech of a text that is not the model's own: only the sound is learnt."""
+    def _say(self, sequence: Sequence, line: str) -> bool:
+        """A text said word for word, whoever wrote it: only the sound is learnt. False where it has not enough."""
         before = len(sequence.targets)
-        whole = self._answer(sequence, line, speak=True)
+        codes, sounds = self.spoken[line]
+        tokens = interleave(self.layout, self.text.encode(line), codes)
+        if tokens is None:
+            return False
+        sequence.given(self._c("<assistant>"), self._c("<speech>"))
+        sequence.learnt(tokens, self.layout, sounds)
         sequence.targets[before:] = [NOTHING if t == TEXT else t for t in sequence.targets[before:]]
-        return whole
+        return True
 
-    def _call(self, sequence: Sequence, turn: Turn) -> None:
+    def _call(self, sequence: Sequence, turn: Turn, learn: bool) -> None:
+        call = [self._c("<call>"), *self.text.encode(turn.call), self._c("<end>")]
         sequence.given(self._c("<assistant>"))
-        sequence.learnt([self._c("<call>"), *self.text.encode(turn.call), self._c("<end>")], self.layout)
+        if learn:
+            sequence.learnt(call, self.layout)
+        else:
+            sequence.given(*call)
         sequence.given(self._c("<result>"), *self.text.encode(turn.result), self._c("<end>"))
 
     def _turn(self, sequence: Sequence, turn: Turn, rng: random.Random, kind: str, tools: bool) -> bool:
-        speak, typed = kind in ("dialogue", "spoken drill"), kind in ("typed", "drill", "spoken drill")
+        typed = kind in ("typed", "drill", "spoken drill")
         new = typed or kind in ("spliced", "spliced drill")
         question = varied(turn.question, rng) if new or turn.question not in self.heard else turn.question
         if not new and question in self.heard:
@@ -541,16 +543,21 @@ class Sequences:
             self._hear(sequence, question, self._spliced(question, rng), rng)
         else:
             sequence.given(self._c("<user>"), self._c("<text>"), *self.text.encode(question), self._c("<end>"))
+        said = kind == "spoken drill" or (kind == "dialogue" and rng.random() < _SAID)
+        speak = said and turn.answer in self.spoken
         if turn.call:
-            self._call(sequence, turn)
-        spoken = speak and turn.answer in self.spoken
-        return self._answer(sequence, turn.answer, spoken, chosen=tools, thought=turn.thought)
+            # Whether to call or to answer is learnt where an answer would be written: else calls would be the more.
+            self._call(sequence, turn, learn=not speak)
+        if speak:
+            return self._say(sequence, turn.answer)
+        self._write(sequence, turn, chosen=tools)
+        return True
 
     def draw(self, rng: random.Random, mix: dict[str, float]) -> Sequence:
         """One sequence; `mix` weighs the kinds.
 
-        `dialogue`: heard (put together from heard words where nobody recorded it) and spoken; `written`: so, too, but
-        answered in text; `typed` and `drill` (arithmetic): text only; `spoken drill`: typed, and the answer is spoken;
+        `dialogue`: heard (put together from heard words where nobody recorded it), and answered in text, or with what
+        is said; `typed` and `drill` (arithmetic): text only; `spoken drill`: typed, and the answer is said;
         `spliced`, `spliced drill`, `spliced free` and `salad`: those, any English, and no sense at all, put together
         from heard words (half of the last are lists that somebody read); `twisted`: questions in which words were
         replaced by ones that sound alike, heard only; `transcribe` and `aloud`: any English heard, or read aloud.
@@ -574,7 +581,7 @@ class Sequences:
                 line = self._twisted(rng)
                 self._hear(sequence, line, self._spliced(line, rng), rng)
             elif kind == "aloud":
-                whole = self._read_aloud(sequence, rng.choice(self.aloud))
+                whole = self._say(sequence, rng.choice(self.aloud))
             else:
                 match kind:
                     case "typed" | "spliced":

@@ -28,7 +28,6 @@ DELAY_TOKENS = 5
 LOOKAHEAD_TOKENS, SYNTHESIS_MS = 3, 20
 FIRST_CODES, NEXT_CODES, AHEAD_MS = 4, 4, 250.0
 HEARD_WITHIN_MS, ANSWERED_WITHIN_MS, TOGETHER_MS = 300.0, 120.0, 35.0
-SEARCHES = 4  # whose hypotheses of a transcript have room
 HEARD_FRAMES = 25
 ANSWER_MS = 3000.0  # what people allow for an answer, as in `bench load`
 CHUNK_MS = 20  # what a client sends at once
@@ -200,9 +199,9 @@ class Answered:
 
 
 @cache
-def _script(text_tokens: int, codes: int, untold_tokens: int = 0) -> tuple[bool, ...]:
+def _script(text_tokens: int, codes: int) -> tuple[bool, ...]:
     """For each token of an answer, whether it is a code; `<end>` is the last."""
-    order, script = Interleaver(), [False] * untold_tokens
+    order, script = Interleaver(), []
     while text_tokens or codes:
         speaks = order.kind == "speech"
         if speaks and not codes:  # the text is longer than the speech: what is left of it says nothing
@@ -237,8 +236,14 @@ class Person:
     commits: bool = False
     wants_answer: bool = False
     transcript_left: int = 0
+    to_draft: bool = False
+    draft_left: int = 0
+    """Tokens that the draft still lacks."""
+    draft_slot: int = 0
+    draft_held: int = 0
     script: tuple[bool, ...] | None = None
     said: int = 0
+    said_text: int = 0
     codes: int = 0
     detokenised: int = 0
     flushed: bool = False
@@ -253,7 +258,19 @@ class Person:
 
     @property
     def generating(self) -> bool:
-        return self.transcript_left > 0 or self.script is not None
+        return self.transcript_left > 0 or self.to_draft or self.script is not None
+
+    @property
+    def can_draft(self) -> bool:
+        return self.to_draft and not self.pending
+
+    @property
+    def waits_for_draft(self) -> bool:
+        """Whether it says next what has not been drafted yet."""
+        if self.script is None or not self.draft_left or self.said_text == self.turn.text_tokens:
+            return False
+        drafted = self.turn.text_tokens - self.draft_left  # thoughts come before them, and `<end>` last
+        return not self.script[self.said] and self.said_text >= drafted
 
     @property
     def frames(self) -> int:
@@ -300,6 +317,7 @@ class Replica:
         config = config or EngineConfig()
         self._piece, self._longest = config.prefill_tokens, config.conversation_tokens
         self._hypotheses = config.hypotheses
+        self._spare = list(range(config.slots, config.slots + config.spare))
         self._random = random.Random(seed)
         self._people = [Person(n, random.Random(self._random.random()), talk.turns[0]) for n in range(sessions)]
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
@@ -400,7 +418,7 @@ class Replica:
     def _needs(self, person: Person, together: bool) -> int:
         """How many tokens of a step this session would take; 0: it needs nothing."""
         frames = min(self._frames_due(person, together), HEARD_FRAMES)
-        waits = person.can_commit or person.can_begin
+        waits = person.can_commit or person.can_begin or (person.can_draft and bool(self._spare))
         return max(min(person.pending, self._piece), frames, int(waits))
 
     def _frames_due(self, person: Person, together: bool) -> int:
@@ -427,6 +445,8 @@ class Replica:
                 self._end_turn(person)
             if person.can_begin:
                 self._begin(person)
+            if person.can_draft and self._spare:
+                self._draft(person)
         self._think(served)
         self._say(served)
 
@@ -475,31 +495,50 @@ class Replica:
         person.transcript_left = person.turn.transcript_tokens
 
     def _begin(self, person: Person) -> None:
-        self._append(person, 2)  # `<assistant>` and `<speech>`
         person.wants_answer = False
-        person.script = _script(person.turn.text_tokens, person.turn.codes, person.turn.untold_tokens)
-        person.said = person.codes = person.detokenised = 0
+        person.to_draft = person.turn.untold_tokens > 0
+        if person.to_draft:
+            self._append(person, 1)  # `<assistant>`
+        else:
+            self._append(person, 2)  # and `<speech>`
+            person.script = _script(person.turn.text_tokens, person.turn.codes)
+        person.said = person.said_text = person.codes = person.detokenised = 0
         person.sent_ms, person.flushed = 0.0, False
 
+    def _draft(self, person: Person) -> None:
+        person.to_draft, person.draft_slot = False, self._spare.pop()
+        person.draft_left, person.draft_held = person.turn.untold_tokens, person.held + 1  # `<text>`
+        self._append(person, 1)  # `<speech>`
+        person.script = _script(person.turn.text_tokens, person.turn.codes)
+
     def _think(self, served: Sequence[Person]) -> None:
-        ready = [s for s in served if s.pending]
-        deciding = [s for s in ready if s.generating and s.pending == 1]
-        single = [s for s in ready if not s.generating and s.pending == 1]
-        if deciding:
+        drafting = [s for s in served if s.draft_left]
+        ready = [s for s in served if s.pending and not s.waits_for_draft]
+        choosing = [s for s in ready if s.generating and not s.to_draft]
+        deciding = [s for s in choosing if s.pending == 1]
+        single = [s for s in ready if s not in choosing and s.pending == 1]
+        if deciding or drafting:
             # The first ones to write down what they heard do so in several ways, each in a row of its own behind those
             # of the people. Where a search has fewer left, a step is shorter than this thinks.
-            searching = [s for s in deciding if s.transcript_left][: SEARCHES if self._hypotheses > 1 else 0]
+            searching = [s for s in deciding if s.transcript_left]
+            searching = searching[: len(self._spare) // self._hypotheses if self._hypotheses > 1 else 0]
             rows = [s.number for s in deciding if s not in searching]
             forks = range(len(self._people), len(self._people) + len(searching) * self._hypotheses)
-            self._decides([*rows, *forks], max(s.held for s in deciding))
+            rows += [s.draft_slot for s in drafting]
+            self._decides([*rows, *forks], max([*(s.held for s in deciding), *(s.draft_held for s in drafting)]))
         for reading in (single, [s for s in ready if s.pending > 1]):
             if reading:
                 width = max(min(s.pending, self._piece) for s in reading)
                 self._reads([s.number for s in reading], width, max(s.held - s.pending for s in reading))
         for person in ready:
             person.pending -= min(person.pending, self._piece)
-            if not person.pending and person.generating:
+            if not person.pending and person.generating and not person.to_draft:
                 self._sampled(person)
+        for person in drafting:
+            person.draft_left -= 1
+            person.draft_held += 1
+            if not person.draft_left:
+                self._spare.append(person.draft_slot)
 
     def _sampled(self, person: Person) -> None:
         person.pending = 1
@@ -509,9 +548,8 @@ class Replica:
             return
         assert person.script is not None
         person.codes += person.script[person.said]
+        person.said_text += not person.script[person.said]
         person.said += 1
-        if person.said == person.turn.untold_tokens:  # the draft is forgotten
-            person.held -= person.said
         if person.said == len(person.script):
             person.flushed = True
             person.codes += LOOKAHEAD_TOKENS + 1

@@ -15,6 +15,8 @@ import torch
 from model.cached_transformer import KVCache
 from server.engine.token_interface import Allowed, TokenSequence
 
+_HOPELESS = 2.0  # nats: what is so much less likely than the best is not followed
+
 
 @dataclass(eq=False, slots=True)
 class Fork(TokenSequence):
@@ -73,7 +75,9 @@ class BeamSearch:
         found.sort(key=lambda one: -one[0])
         going_on: list[tuple[Fork, Fork]] = []
         for score, parent, token in found:
-            if len(going_on) == width or (self._best is not None and score <= self._best.score):
+            if len(going_on) == width or score < found[0][0] - _HOPELESS:
+                break
+            if self._best is not None and score <= self._best.score:
                 break
             child = self._fork(parent, score)
             child.tokens.append(token)

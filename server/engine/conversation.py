@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from model.layout import TokenLayout
 from model.text_tokenizer import TextTokenizer
 from server.engine.messages import FRAME_MS, Respond
+from server.engine.rules import Script
 from server.engine.token_interface import TokenEngine, TokenSequence
 from server.errors import SequenceTooLong
 
@@ -227,6 +228,15 @@ class Conversation:
 
 
 @dataclass(slots=True)
+class Draft:
+    """The text of an answer that is to be said, written by a fork of the conversation."""
+
+    sequence: TokenSequence
+    script: Script
+    """What of it has not been said yet."""
+
+
+@dataclass(slots=True)
 class Answer:
     """An answer that is being generated."""
 
@@ -247,10 +257,12 @@ class Answer:
     """Whether it is at its thought now, which nobody is told."""
     thought_tokens: int = 0
     """Of the thought, with its two marks."""
-    draft: list[int] | None = None
-    """The text of an answer that is to be spoken, while it is being written down."""
+    to_draft: bool = False
+    """Whether it waits for everything before it to be read, and then for a place to draft it in."""
+    draft: Draft | None = None
+    """While it is being written."""
     drafted_tokens: int = 0
-    """What it took, its thought included."""
+    """Of the draft, its thought included."""
     text_ids: list[int] = field(default_factory=list)
     text_sent: str = ""
     output_tokens: int = 0

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from model.checkpoint import SpeechModel
 from model.packed import pack
 from server.engine.call_rule import CallGrammar
-from server.engine.conversation import Answer, Conversation, Item
+from server.engine.conversation import Answer, Conversation, Draft, Item
 from server.engine.ear import Ear, hear
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
@@ -47,10 +47,10 @@ from server.engine.messages import (
     TurnProbability,
     Usage,
 )
-from server.engine.rules import ChoiceRule, SpeechRule, TextRule, ThinkingRule
+from server.engine.rules import ChoiceRule, Script, SpeechRule, TextRule, ThinkingRule
 from server.engine.scheduler import Job, Scheduler
 from server.engine.token_engine import TorchTokenEngine
-from server.engine.token_interface import Rule, Sampled, Sampling, TokenEngine
+from server.engine.token_interface import Rule, Sampled, Sampling, TokenEngine, TokenSequence, TurnOpinion
 from server.engine.voice import Voice, say
 from server.errors import AntiphonError, EngineFull, EngineRestarted, SequenceTooLong
 
@@ -61,9 +61,6 @@ _TOGETHER_S = 0.035  # where several people speak, audio waits so long for other
 _PROVISIONAL_WITHIN_S = 0.35  # an answer that may be for nothing gives way
 # The most that one step hears of a session: a whole recording sent at once would keep all others waiting.
 _HEARD_FRAMES = 25
-# A spoken answer is written down first: between the sounds the model goes wrong more often. Of a longer one so many
-# pieces, that nobody waits for the end of a story.
-_DRAFT_TOKENS = 32
 _PIECE_READ_S = 0.05  # how long one piece of an answer in text keeps its reader busy
 
 
@@ -138,6 +135,12 @@ class Session:
                 dry_at_s = self.answer.asked_at_s + within_s + read_s
             moments.append(dry_at_s)
         return min(moments, default=math.inf)
+
+    @property
+    def sequences(self) -> list[TokenSequence]:
+        """The conversation's, and the one that a draft is written in."""
+        drafts = [] if self.answer is None or self.answer.draft is None else [self.answer.draft.sequence]
+        return [self.conversation.sequence, *drafts]
 
     @property
     def ends_a_turn(self) -> bool:
@@ -244,6 +247,7 @@ class SpeechEngine:
             case CloseSession(session_id=session_id):
                 for key, one in list(self._sessions.items()):
                     if one.conversation.session_id == session_id:
+                        self._end_draft(one)
                         one.conversation.close()
                         del self._sessions[key]
 
@@ -337,6 +341,7 @@ class SpeechEngine:
         session.pause, session.asked = None, []
         if session.commit_as is None:  # else what is being generated came before
             self.tokens.stop(conversation.sequence)
+            self._end_draft(session)
             session.answer = session.voice = session.transcribing = None
         turn = session.turn or next((item for item in conversation.items if item.item_id == pause.item_id), None)
         # What came meanwhile stays, before the turn, which is not over.
@@ -377,7 +382,7 @@ class SpeechEngine:
     def _needs(self, session: Session, together: bool) -> int:
         """How many tokens of a step this session would take; 0: it needs nothing."""
         pending = min(session.conversation.sequence.pending, self.config.prefill_tokens)
-        waits = self._can_commit(session) or self._can_begin(session)
+        waits = self._can_commit(session) or self._can_begin(session) or self._can_draft(session)
         frames = min(self._frames_due(session, together), _HEARD_FRAMES)
         return max(pending, frames, int(waits))
 
@@ -408,6 +413,8 @@ class SpeechEngine:
             if self._can_begin(session):
                 self._begin(session)
                 self._go_on(session)
+            if self._can_draft(session):
+                self._draft(session)
         self._think(served)
         self._say(served)
         events, self._events = self._events, []
@@ -487,7 +494,7 @@ class SpeechEngine:
         script = request.script if request.speak else None
         drafts = request.speak and script is None
         mode = "<text>" if script is None else "<speech>"
-        opening = ["<assistant>"] if request.calls else ["<assistant>", mode]
+        opening = ["<assistant>"] if request.calls or drafts else ["<assistant>", mode]
         limit = min(request.max_tokens or self.limit, self.limit)
         if session.turn is not None:
             session.waiting_codes[:0] = session.turn.tokens[1:]
@@ -500,14 +507,13 @@ class SpeechEngine:
             item = conversation.open_item(request.item_id, *opening, keep=2)
             conversation.check_length()
             if request.instructions is not None:  # they hold for this answer only
-                limit = min(limit, conversation.room_beside(session.instructions))
+                limit = min(limit, conversation.room_beside(session.instructions) - drafts)  # `<speech>` comes later
         except AntiphonError as error:
             self._fail(session, request, error)
             return
         text, audio = conversation.count(sequence.tokens)
         cached_text, cached_audio = conversation.count(sequence.tokens[: sequence.cached])
         answer = Answer(request, item, asked_at_s, text, audio, cached_text, cached_audio, limit, len(opening))
-        answer.draft = [] if drafts else None
         session.answer = answer
         if session.pause is not None:
             session.pause.answer = item
@@ -515,17 +521,19 @@ class SpeechEngine:
             answer.timings_ms[stage] = max(0.0, 1000 * (at_s - asked_at_s))
         session.stages_s = {}
         layout = self.model.layout
+        rule: Rule | None = None
         if script is not None:
-            rule: Rule = SpeechRule(layout, limit, self.model.text.encode(script))
-        elif drafts:
-            rule = ThinkingRule(layout, TextRule(layout, min(limit, _DRAFT_TOKENS)))
-        else:
+            rule = SpeechRule(layout, limit, Script(self.model.text.encode(script), whole=True))
+        elif not drafts:
             rule = ThinkingRule(layout, TextRule(layout, limit), limit)
         if request.calls and call:
             rule = ChoiceRule(layout, mode, rule, call, request.calls.required)
         if request.speak:
             session.voice = Voice(self.model.detokenizer.initial_state(1), request.speed)
-        self.tokens.generate(sequence, rule, _sampling(request))
+        if rule is None:
+            answer.to_draft = True
+        else:
+            self.tokens.generate(sequence, rule, _sampling(request))
         begun = Usage(answer.input_text, answer.input_audio, answer.cached_text, answer.cached_audio)
         self._events.append(ResponseBegun(conversation.session_id, request.response_id, begun))
 
@@ -544,18 +552,50 @@ class SpeechEngine:
         session.conversation.close()
         self._sessions.pop(key, None)
 
+    # A spoken answer is written down first, for between its sounds the model goes wrong more often. It is said as fast
+    # as it is written: what writes is a fork of the conversation, in which nothing but the speech stays.
+
+    def _can_draft(self, session: Session) -> bool:
+        """Whether a draft is due, what it shares with the conversation has been read, and there is a place for it."""
+        due = session.answer is not None and session.answer.to_draft
+        return due and not session.conversation.sequence.pending and self.tokens.can_fork
+
+    def _draft(self, session: Session) -> None:
+        """Begin to write an answer, and to say what is written."""
+        answer, conversation, layout = session.answer, session.conversation, self.model.layout
+        assert answer is not None
+        fork = self.tokens.fork(conversation.sequence)
+        sampling = _sampling(answer.request)
+        self.tokens.append(fork, [layout.control("<text>")])
+        self.tokens.generate(fork, ThinkingRule(layout, TextRule(layout, answer.limit)), sampling)
+        answer.to_draft, answer.draft = False, Draft(fork, Script())
+        conversation.extend(answer.item, [layout.control("<speech>")])
+        answer.opening_tokens = len(answer.item.tokens)
+        rule = SpeechRule(layout, answer.limit, answer.draft.script)
+        self.tokens.generate(conversation.sequence, rule, sampling)
+
+    def _end_draft(self, session: Session) -> None:
+        """Nothing more is written of an answer."""
+        if session.answer is not None and session.answer.draft is not None:
+            self.tokens.close(session.answer.draft.sequence)
+            session.answer.draft.script.whole = True
+            session.answer.draft = None
+
     def _think(self, served: Sequence[Session]) -> None:
         for session in served:
-            session.conversation.sequence.deadline_s = session.deadline_s
-        owners = {id(s.conversation.sequence): s for s in self._sessions.values()}
+            for sequence in session.sequences:
+                sequence.deadline_s = session.deadline_s
+        owners = {id(sequence): s for s in self._sessions.values() for sequence in s.sequences}
         try:
-            outputs = self.tokens.step([s.conversation.sequence for s in served])
+            outputs = self.tokens.step([sequence for session in served for sequence in session.sequences])
         except EngineRestarted as error:
             self._interrupted(error)
             return
         for output in outputs:
             session = owners[id(output.sequence)]
-            if not isinstance(output, Sampled):
+            if output.sequence is not session.conversation.sequence:
+                self._written(session, output)
+            elif not isinstance(output, Sampled):
                 unread = len(session.waiting_codes) + len(output.sequence.tokens) - output.position
                 heard_ms = (session.ear.frames - unread) * FRAME_MS
                 opinion = TurnProbability(session.conversation.session_id, output.probability, heard_ms)
@@ -597,21 +637,12 @@ class SpeechEngine:
         answer.output_tokens += 1
         answer.timings_ms.setdefault("first_token", 1000 * (self.clock() - answer.asked_at_s))
         if sampled.token == layout.control("<call>"):
-            answer.call_ids, answer.draft = [], None
-        elif sampled.token == layout.control("<thought>"):
-            answer.thinking = True
-            answer.thought_tokens = 1
-        elif sampled.token == layout.control("<answer>"):
-            answer.thinking = False
-            answer.thought_tokens += 1
-            answer.timings_ms["thought"] = 1000 * (self.clock() - answer.asked_at_s)
+            answer.call_ids = []
         elif layout.is_text(sampled.token) and answer.call_ids is not None:
             answer.call_ids.append(sampled.token)
             self._calling(session, answer)
-        elif answer.thinking:
-            answer.thought_tokens += 1
-        elif layout.is_text(sampled.token) and answer.draft is not None:
-            answer.draft.append(sampled.token)
+        elif self._thinks(answer, sampled.token):
+            pass
         elif layout.is_text(sampled.token):
             answer.text_ids.append(sampled.token)
             delta, answer.text_sent = self._new_text(answer.text_ids, answer.text_sent, sampled.last)
@@ -620,8 +651,9 @@ class SpeechEngine:
         elif layout.is_spoken(sampled.token) and session.voice is not None:
             answer.timings_ms.setdefault("first_code", 1000 * (self.clock() - answer.asked_at_s))
             session.voice.codes.append(sampled.token - layout.spoken_start)
-        if sampled.last and answer.draft is not None:
-            self._speak(session, answer, answer.draft, whole=sampled.token == layout.control("<end>"))
+        if sampled.last and session.voice is not None and sampled.token == layout.control("<text>"):
+            answer.to_draft = True  # it has chosen to answer
+            session.conversation.begin_anew(answer.item, "<assistant>")
         elif sampled.last:
             if session.voice is not None and session.voice.codes:
                 session.voice.end()
@@ -631,16 +663,29 @@ class SpeechEngine:
             elif session.voice is None or not session.voice.codes:
                 self._finish(session, "completed" if complete else "incomplete")
 
-    def _speak(self, session: Session, answer: Answer, draft: list[int], whole: bool) -> None:
-        """Say what has been drafted; where that is not the whole, the model goes on from there."""
-        conversation = session.conversation
-        answer.timings_ms["drafted"] = 1000 * (self.clock() - answer.asked_at_s)
-        answer.drafted_tokens = len(answer.item.tokens) - answer.opening_tokens
-        answer.draft = None
-        conversation.begin_anew(answer.item, "<assistant>", "<speech>")
-        answer.opening_tokens = len(answer.item.tokens)
-        rule = SpeechRule(self.model.layout, answer.limit, draft, more=not whole)
-        self.tokens.generate(conversation.sequence, rule, _sampling(answer.request))
+    def _written(self, session: Session, sampled: Sampled | TurnOpinion) -> None:
+        """One more token of a draft."""
+        answer = session.answer
+        if answer is None or answer.draft is None or not isinstance(sampled, Sampled):
+            return
+        answer.drafted_tokens += 1
+        answer.timings_ms.setdefault("first_token", 1000 * (self.clock() - answer.asked_at_s))
+        if not self._thinks(answer, sampled.token) and self.model.layout.is_text(sampled.token):
+            answer.draft.script.pieces.append(sampled.token)
+        if sampled.last:
+            answer.timings_ms["drafted"] = 1000 * (self.clock() - answer.asked_at_s)
+            self._end_draft(session)
+
+    def _thinks(self, answer: Answer, token: int) -> bool:
+        """Whether the newest token belongs to a thought."""
+        if token == self.model.layout.control("<thought>"):
+            answer.thinking = True
+        belongs = answer.thinking
+        answer.thought_tokens += belongs
+        if token == self.model.layout.control("<answer>"):
+            answer.thinking = False
+            answer.timings_ms["thought"] = 1000 * (self.clock() - answer.asked_at_s)
+        return belongs
 
     def _parses(self, call_ids: list[int]) -> bool:
         """Whether a call's arguments are JSON: a schema that asks for itself without end stops its rule midway."""
@@ -690,11 +735,11 @@ class SpeechEngine:
         if answer is None:
             return
         self.tokens.stop(conversation.sequence)
+        self._end_draft(session)
         session.answer, session.voice = None, None
         text, audio = conversation.count(answer.item.tokens[answer.opening_tokens :])
-        if answer.draft is not None:  # nothing of it was said
-            answer.drafted_tokens, text = text, 0
-            conversation.begin_anew(answer.item, "<assistant>", "<speech>")
+        if answer.to_draft:
+            conversation.extend(answer.item, [conversation.control("<speech>")])
         conversation.end(answer.item)
         if answer.request.instructions is not None:
             conversation.set_instructions(session.instructions)

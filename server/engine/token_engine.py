@@ -1,6 +1,6 @@
 """Token engine on torch: continuous batching of many token sequences over the slots of one static KV cache.
 
-Four verbs over sequences (append, generate, rewind, close) and `step`, which does one round of work for everybody.
+Verbs over sequences (fork, append, generate, rewind, close) and `step`, which does one round of work for everybody.
 It knows which ids may come next, from the rule it was given; it knows nothing about audio or conversations.
 """
 
@@ -16,7 +16,6 @@ from server.engine.engine_config import EngineConfig
 from server.engine.token_interface import Allowed, Rule, Sampled, Sampling, Sequences, TokenSequence, TurnOpinion
 
 _FEW_OTHERS = 8  # ids beside a range that are worth a product each
-_SEARCHES = 4  # at once, for which there are rows; whoever comes then takes the likeliest tokens until there is room
 
 
 class TorchTokenEngine(Sequences):
@@ -25,30 +24,28 @@ class TorchTokenEngine(Sequences):
     def __init__(self, transformer: SpeechTransformer, layout: TokenLayout, config: EngineConfig) -> None:
         super().__init__(layout, config)
         self._net = CachedTransformer(transformer, int8=config.weights == "int8")
-        searches = min(_SEARCHES, config.slots) if config.hypotheses > 1 else 0
-        self._spare = list(range(config.slots, config.slots + searches * config.hypotheses))
-        """Rows of the cache that no search uses now."""
         self._searches: dict[int, BeamSearch] = {}
         """By the slot of the sequence that is searched for."""
-        self._cache = KVCache(transformer.config, config.slots + len(self._spare), config.length)
+        self._cache = KVCache(transformer.config, config.slots + config.spare, config.length)
         head = self._net.head
         self._turn_direction = head[layout.control("<end>")] - head[layout.control("<listen>")]
+
+    def fork(self, sequence: TokenSequence) -> TokenSequence:
+        fork = super().fork(sequence)
+        self._cache.copy(sequence.slot, fork.slot, 0, fork.cached)
+        return fork
 
     def generate(self, sequence: TokenSequence, rule: Rule, sampling: Sampling) -> None:
         """Generate from the next step on, until `rule` says it was the last token, or `stop`."""
         super().generate(sequence, rule, sampling)
         sequence.random = torch.Generator().manual_seed(sampling.seed)
 
-    @property
-    def has_work(self) -> bool:
-        return any(s.pending for s in self._open)
-
     @torch.inference_mode()
     def step(self, served: Iterable[TokenSequence] | None = None) -> list[Sampled | TurnOpinion]:
         """One round for some sequences or for all: who generates gets one token, or a search goes one token further;
         who has more to read reads a piece.
         """
-        ready = [s for s in (self._open if served is None else served) if s.pending]
+        ready = list(filter(self._goes_on, self._open if served is None else served))
         searched = [s for s in ready if s.slot in self._searches]
         forks: list[TokenSequence] = [fork for s in searched for fork in self._searches[s.slot].forks]
         ready = [s for s in ready if s.slot not in self._searches]
@@ -75,8 +72,8 @@ class TorchTokenEngine(Sequences):
             sequence.cached += count
             if sequence.pending:
                 continue
-            if sequence.rule is not None:
-                choosing.setdefault(sequence.rule.allowed(), []).append(i)
+            if sequence.rule is not None and (allowed := sequence.rule.allowed()) is not None:
+                choosing.setdefault(allowed, []).append(i)
             elif self.layout.is_heard(sequence.tokens[-1]):
                 probability = float(torch.sigmoid(newest[i] @ self._turn_direction))
                 outputs.append(TurnOpinion(sequence, probability, len(sequence.tokens)))
@@ -111,7 +108,7 @@ class TorchTokenEngine(Sequences):
     # --- searching -------------------------------------------------------------------------------------------------
 
     def _begin_search(self, sequence: TokenSequence) -> Fork:
-        """Its first hypothesis: the sequence as it is."""
+        """Its first hypothesis: the sequence as it is. Without enough rows the likeliest tokens are taken instead."""
         count = sequence.sampling.hypotheses
         rows, self._spare = self._spare[:count], self._spare[count:]
         longest = self.config.length - self.config.prefill_tokens

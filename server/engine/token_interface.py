@@ -1,4 +1,4 @@
-"""What a token engine is: four verbs over token sequences (append, generate, rewind, close) and `step`; and what any
+"""What a token engine is: verbs over token sequences (fork, append, generate, rewind, close) and `step`; and what any
 engine keeps of its sequences.
 
 Two engines implement it, `token_engine.py` on torch and `vllm_engine.py` on vLLM; `tests/test_conformance.py` runs
@@ -45,7 +45,8 @@ class Allowed:
 class Rule(Protocol):
     """Decides what may be generated next; told of every token."""
 
-    def allowed(self) -> Allowed: ...
+    def allowed(self) -> Allowed | None:
+        """None: that is not known yet, and the sequence waits."""
 
     def accept(self, token: int) -> bool:
         """Count a sampled token in; True if it was the last one."""
@@ -115,6 +116,13 @@ class TokenEngine(Protocol):
     def open(self) -> TokenSequence:
         """A new, empty sequence. Raises `EngineFull`."""
 
+    @property
+    def can_fork(self) -> bool:
+        """Whether there is a place for a fork now."""
+
+    def fork(self, sequence: TokenSequence) -> TokenSequence:
+        """One that begins as this one stands, for a moment. Raises `EngineFull`."""
+
     def append(self, sequence: TokenSequence, tokens: Ids[int]) -> None:
         """Add tokens; the next steps prefill them. Raises `SequenceTooLong`, and then adds nothing."""
 
@@ -156,6 +164,8 @@ class Sequences:
     def __init__(self, layout: TokenLayout, config: EngineConfig) -> None:
         self.layout, self.config = layout, config
         self._free = list(range(config.slots))
+        self._spare = list(range(config.slots, config.slots + config.spare))
+        """Places for what lasts a moment, that nothing is in now."""
         self._open: list[TokenSequence] = []
 
     def open(self) -> TokenSequence:
@@ -164,6 +174,17 @@ class Sequences:
         sequence = TokenSequence(self._free.pop())
         self._open.append(sequence)
         return sequence
+
+    @property
+    def can_fork(self) -> bool:
+        return bool(self._spare)
+
+    def fork(self, sequence: TokenSequence) -> TokenSequence:
+        if not self._spare:
+            raise EngineFull(f"all {self.config.spare} places for forks are in use")
+        fork = TokenSequence(self._spare.pop(), list(sequence.tokens), sequence.cached)
+        self._open.append(fork)
+        return fork
 
     def append(self, sequence: TokenSequence, tokens: Ids[int]) -> None:
         if len(sequence.tokens) + len(tokens) + self.config.prefill_tokens > self.config.length:
@@ -191,11 +212,19 @@ class Sequences:
     def close(self, sequence: TokenSequence) -> None:
         self._abandon(sequence)
         self._open.remove(sequence)
-        self._free.append(sequence.slot)
+        (self._free if sequence.slot < self.config.slots else self._spare).append(sequence.slot)
 
     def clear(self) -> None:
         for sequence in list(self._open):
             self.close(sequence)
+
+    @property
+    def has_work(self) -> bool:
+        return any(map(self._goes_on, self._open))
+
+    def _goes_on(self, sequence: TokenSequence) -> bool:
+        """Whether there is something to read, and it is known what may come after it."""
+        return sequence.pending > 0 and (sequence.rule is None or sequence.rule.allowed() is not None)
 
     def _abandon(self, sequence: TokenSequence) -> None:
         """What the engine is doing for this sequence is not wanted any more."""

@@ -105,7 +105,7 @@ class VllmTokenEngine(Sequences):
 
     @property
     def has_work(self) -> bool:
-        return self.died or any(s.pending for s in self._open)
+        return self.died or super().has_work
 
     def step(self, served: Iterable[TokenSequence] | None = None) -> list[Sampled | TurnOpinion]:
         """One round: ask for whatever is not asked for yet, for some sequences or for all; take what has come."""
@@ -114,7 +114,7 @@ class VllmTokenEngine(Sequences):
         served = self._open if served is None else list(served)
         outputs: list[Sampled | TurnOpinion] = []
         for sequence in served:
-            if sequence.pending and sequence.slot not in self._numbers:
+            if self._goes_on(sequence) and sequence.slot not in self._numbers:
                 outputs += self._go_on(sequence)
         for arrival in self._vllm.arrivals(wait=bool(self._requests)):
             request = self._requests.get(arrival.number)
@@ -123,16 +123,19 @@ class VllmTokenEngine(Sequences):
             sequence = request.sequence
             outputs += self._receive(request, arrival)
             # The next run at once: in the time until the next step, vLLM would have nothing to do.
-            if sequence.slot not in self._numbers and sequence.rule is not None and sequence in served:
+            mine = sequence.rule is not None and sequence in served
+            if mine and sequence.slot not in self._numbers and self._goes_on(sequence):
                 outputs += self._go_on(sequence)
         return outputs
 
     def _go_on(self, sequence: TokenSequence) -> list[Sampled | TurnOpinion]:
         """Ask for what is next; tokens without an alternative need nobody asked."""
         outputs: list[Sampled | TurnOpinion] = []
-        while sequence.rule is not None and (token := sequence.rule.allowed().only) is not None:
-            outputs.append(self._accept(sequence, token))
-        if sequence.rule is not None or not outputs:
+        while sequence.rule is not None and (allowed := sequence.rule.allowed()) is not None:
+            if allowed.only is None:
+                break
+            outputs.append(self._accept(sequence, allowed.only))
+        if self._goes_on(sequence) and (sequence.rule is not None or not outputs):
             self._ask(sequence)
         return outputs
 
@@ -336,13 +339,13 @@ def _arguments(folder: Path, config: EngineConfig) -> Any:
         "skip_tokenizer_init": True,
         "generation_config": "vllm",
         "max_model_len": config.length,
-        "max_num_seqs": config.slots,  # a sequence never has two requests, and an idle one has none
+        "max_num_seqs": config.slots + config.spare,  # a sequence never has two requests, and an idle one has none
         "long_prefill_token_threshold": config.prefill_tokens,
         "enable_prefix_caching": True,
         "scheduling_policy": "priority",
     }
     if current_platform.is_cpu():
-        blocks = config.slots * (-(-config.length // _CPU_BLOCK_TOKENS) + 1)
+        blocks = (config.slots + config.spare) * (-(-config.length // _CPU_BLOCK_TOKENS) + 1)
         ours |= {
             "enforce_eager": shutil.which("g++") is None,  # compiled steps take a quarter less
             "block_size": _CPU_BLOCK_TOKENS,
