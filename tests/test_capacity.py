@@ -14,7 +14,7 @@ from model.checkpoint import SpeechModel
 from model.layout import TokenLayout
 from server.deploy import capacity, rehearsal, simulation
 from server.deploy.simulation import Curve, Replica, StepTimes, Talk, Turn
-from server.engine import speech_engine, voice
+from server.engine import conversation, speech_engine, voice
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
     AudioDelta,
@@ -62,6 +62,7 @@ def test_constants_are_those_of_model_and_engine() -> None:
     assert simulation.TOGETHER_MS == 1000 * speech_engine._TOGETHER_S
     assert simulation.ANSWERED_WITHIN_MS == 1000 * speech_engine._ANSWERED_WITHIN_S
     assert simulation.HEARD_FRAMES == speech_engine._HEARD_FRAMES
+    assert simulation.TURN_ROOM == conversation._TURN_ROOM
 
 
 class ShortText(TextRule):

@@ -26,6 +26,7 @@ from server.engine.messages import (
     ResumeTurn,
     SessionFailed,
     SetInstructions,
+    SetTruncation,
     TextDelta,
     TranscriptDone,
     TruncateItem,
@@ -215,6 +216,25 @@ def test_a_session_too_many_fails_alone(engine: SpeechEngine) -> None:
         engine.receive(OpenSession(name))
     events = engine.step()
     assert [e.session_id for e in events if isinstance(e, SessionFailed)] == ["d"]
+
+
+def test_who_begins_to_speak_near_the_limit_makes_room_while_there_is_time_for_it(engine: SpeechEngine) -> None:
+    engine.receive(SetTruncation("a", 0.5, 400))
+    while len(_tokens(engine)) < 370:
+        engine.receive(AddText("a", f"q{len(_items(engine))}", "user", "hello there"))
+    _run(engine)
+    kept = len(_items(engine))
+    engine.receive(Hear("a", _noise(400)))
+    engine.step()
+    assert len(_items(engine)) < kept
+    assert len(_tokens(engine)) < 210
+    _run(engine)
+    before = [i.item_id for i in _items(engine)]
+    engine.receive(Hear("a", _noise(800)))
+    engine.receive(CommitTurn("a", "said"))
+    engine.receive(Respond("a", "r", "x", max_tokens=20))
+    _run(engine)
+    assert [i.item_id for i in _items(engine)] == [*before[:-1], "said", "x"]
 
 
 def test_a_conversation_longer_than_the_context_forgets_its_beginning(engine: SpeechEngine) -> None:

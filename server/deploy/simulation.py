@@ -28,6 +28,7 @@ DELAY_TOKENS = 5
 LOOKAHEAD_TOKENS, SYNTHESIS_MS = 3, 20
 FIRST_CODES, NEXT_CODES, AHEAD_MS = 4, 4, 250.0
 HEARD_WITHIN_MS, ANSWERED_WITHIN_MS, TOGETHER_MS = 300.0, 120.0, 35.0
+TURN_ROOM = 256
 HEARD_FRAMES = 25
 ANSWER_MS = 3000.0  # what people allow for an answer, as in `bench load`
 CHUNK_MS = 20  # what a client sends at once
@@ -479,14 +480,18 @@ class Replica:
                 person.chunks -= frames * _CHUNKS_PER_FRAME
                 if not person.frames:
                     person.unread_since = None
-                self._append(person, frames + (not person.turn_open))  # `<user>`
+                opens = not person.turn_open
+                self._append(person, frames + opens, TURN_ROOM if opens else 0)  # `<user>`
                 person.turn_open = True
 
-    def _append(self, person: Person, tokens: int) -> None:
-        """More tokens at the end; a conversation that outgrows the context forgets its older half and is read again."""
+    def _append(self, person: Person, tokens: int, room: int = 0) -> None:
+        """More tokens at the end, and `room` for others.
+
+        A conversation that outgrows the context forgets its older half, and what is left is read again.
+        """
         person.held += tokens
         person.pending += tokens
-        if person.held > self._longest:
+        if person.held + room > self._longest:
             person.held = person.pending = self._longest // 2
 
     def _end_turn(self, person: Person) -> None:

@@ -14,6 +14,9 @@ from server.engine.token_interface import TokenEngine, TokenSequence
 from server.errors import SequenceTooLong
 
 _RETAINED = 0.5  # share of a conversation that stays when it has outgrown the context
+# What a turn and its answer take: who begins to speak so near the limit makes room for both, for what is kept has to be
+# read again, and there is time for that until the turn is over.
+_TURN_ROOM, _TURN_ROOM_SHARE = 256, 0.25
 _MARGIN = 64  # of a conversation that must not forget: room to close its last item and write it down
 
 
@@ -101,15 +104,20 @@ class Conversation:
         self.end(copied)
         self.align()
 
-    def open_item(self, item_id: str, *opening: str, keep: int = 1) -> Item:
+    def open_turn(self, item_id: str) -> Item:
+        """An item that somebody begins to say. Raises `SequenceTooLong`, and adds nothing."""
+        return self.open_item(item_id, "<user>", room=min(_TURN_ROOM, int(_TURN_ROOM_SHARE * self._limit)))
+
+    def open_item(self, item_id: str, *opening: str, keep: int = 1, room: int = 0) -> Item:
         """An item that grows, beginning with control tokens. So many of the newest items are never forgotten for it.
+        `room`: so many tokens are to have a place behind it.
 
         Raises `SequenceTooLong`, and adds nothing.
         """
         item = Item(item_id, [self.control(name) for name in opening])
         self.items.append(item)
         try:
-            self.align(keep)
+            self.align(keep, room)
         except SequenceTooLong:
             self.items.pop()
             raise
@@ -172,14 +180,16 @@ class Conversation:
                 item.tokens = kept
         self.align()
 
-    def align(self, keep: int = 1) -> None:
+    def align(self, keep: int = 1, room: int = 0) -> None:
         """Bring the engine's sequence to the items' tokens, keeping the common beginning in the cache.
 
-        Where they are too many, old items are forgotten, but for the newest `keep`. Raises `SequenceTooLong`.
+        Where they and `room` are too many, old items are forgotten, but for the newest `keep`.
+
+        Raises `SequenceTooLong`.
         """
         wanted = [*self._system, *(token for item in self.items for token in item.tokens)]
         limit = min(self._limit, self._longest - len(self._system))
-        if self._retained is not None and len(wanted) - len(self._system) > limit:
+        if self._retained is not None and len(wanted) - len(self._system) + room > limit:
             self._forget(int(limit * self._retained), keep)
             wanted = [*self._system, *(token for item in self.items for token in item.tokens)]
         have = self.sequence.tokens

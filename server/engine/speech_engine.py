@@ -450,7 +450,7 @@ class SpeechEngine:
             return  # a new turn: the answer to the one before has its place first
         try:
             if session.turn is None:
-                session.turn = session.conversation.open_item(_OPEN_TURN, "<user>")
+                session.turn = session.conversation.open_turn(_OPEN_TURN)
             session.conversation.hear(session.turn, session.waiting_codes)
         except SequenceTooLong as error:
             self._drop_turn(session)
