@@ -103,6 +103,12 @@ class Interleaver:
             self._run = SPEECH_RUN if self._kind == "speech" else TEXT_RUN
 
 
+def most_text(tokens: int) -> int:
+    """How many of the first `tokens` of a spoken answer are text."""
+    runs, rest = divmod(tokens - FIRST_TEXT_RUN, SPEECH_RUN + TEXT_RUN)
+    return min(tokens, FIRST_TEXT_RUN + TEXT_RUN * runs + max(0, rest - SPEECH_RUN))
+
+
 def interleave(layout: TokenLayout, text: Sequence[int], codes: Sequence[int]) -> list[int] | None:
     """Text ids and spoken codes (0-based) as one answer with its `<end>`; None if the speech is too short."""
     tokens: list[int] = []

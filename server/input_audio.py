@@ -22,7 +22,7 @@ _IMPATIENCE = 0.1  # the longer a pause, the less sure the model need be: by so 
 _SEMANTIC_THRESHOLD, _SEMANTIC_PADDING_MS, _SEMANTIC_MIN_PAUSE_MS = 0.5, 300, 160
 # A pause of so many windows is worth a guess that the turn is over, unless the model thinks that it is not.
 _GUESS_AFTER_MS, _GUESS_PLAUSIBLE = 2 * WINDOW_MS, 0.3
-# Where it thought so before it heard the last sound, and changes its mind by so much, there is a second guess.
+# Where it thought so before it heard the last sound, and changes its mind by so much, there is another guess.
 _GUESS_AGAIN = 0.5
 # So far below the loudest of the turn it is a pause: the network of turn detection takes 100 ms longer to say so.
 _QUIET_SHARE = 0.05
@@ -51,7 +51,7 @@ class InputAudio:
         self._opinion: tuple[float, int] = (0.0, 0)  # the model's: probability that the turn is over, after so many ms
         self._paused = False
         self._guessed_at_ms: int | None = None  # the pause that a guess was made in
-        self._doubted = False  # the model did not believe in that guess: there may be one more
+        self._doubted = False  # the model did not believe in that guess: should it do so later, there is another
         self._loudest = 0.0  # RMS
         self._low_since_ms: int | None = None  # since when the level is that of a pause
         self._echo = False  # a turn has ended by meaning or by a commit, which turn detection does not know yet

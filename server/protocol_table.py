@@ -122,7 +122,7 @@ TIMINGS = {
     "decided": "the turn was over, and the answer could be shown: an answer may be begun in a pause",
     "first_token": "the first token of the answer, or of the thought before it",
     "thought": "the end of that thought, where there was one",
-    "drafted": "the text of a spoken answer, or the beginning of a long one, is written",
+    "drafted": "all of the text of a spoken answer is written; the speech of a long one has begun before",
     "first_code": "the first one that is sound",
     "first_audio": "the first samples",
     "sent": "the first audio handed to the client's connection",

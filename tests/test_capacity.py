@@ -14,7 +14,7 @@ from model.checkpoint import SpeechModel
 from model.layout import TokenLayout
 from server.deploy import capacity, rehearsal, simulation
 from server.deploy.simulation import Curve, Replica, StepTimes, Talk, Turn
-from server.engine import conversation, speech_engine, voice
+from server.engine import conversation, speech_engine, token_engine, voice
 from server.engine.engine_config import EngineConfig
 from server.engine.messages import (
     AudioDelta,
@@ -27,6 +27,7 @@ from server.engine.messages import (
 )
 from server.engine.rules import SpeechRule, TextRule
 from server.engine.speech_engine import SpeechEngine
+from server.engine.token_engine import TorchTokenEngine
 from server.engine.token_interface import Allowed
 
 TIMES = StepTimes.read(json.loads(capacity.STEPS.read_text()))
@@ -63,6 +64,9 @@ def test_constants_are_those_of_model_and_engine() -> None:
     assert simulation.ANSWERED_WITHIN_MS == 1000 * speech_engine._ANSWERED_WITHIN_S
     assert simulation.HEARD_FRAMES == speech_engine._HEARD_FRAMES
     assert simulation.TURN_ROOM == conversation._TURN_ROOM
+    assert simulation.TURN_ROOM_SHARE == conversation._TURN_ROOM_SHARE
+    assert simulation.READ_TWICE == speech_engine._READ_TWICE
+    assert simulation.SEARCHES == token_engine._SEARCHES
 
 
 class ShortText(TextRule):
@@ -93,7 +97,7 @@ class ShortAnswer(SpeechRule):
         return super().accept(token)
 
 
-def test_it_takes_as_many_steps_as_the_engine_to_the_first_audio_and_to_the_end(
+def test_it_reads_as_often_as_the_engine_until_the_first_audio(
     tiny: SpeechModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speech_engine, "TextRule", ShortText)
@@ -106,14 +110,15 @@ def test_it_takes_as_many_steps_as_the_engine_to_the_first_audio_and_to_the_end(
         engine.step()
     engine.receive(CommitTurn("s", "heard"))
     engine.receive(Respond("s", "r", "said"))
-    steps, first, transcript, done = 0, 0, None, None
+    reads, first, transcript, done = [], 0, None, None
+    read = TorchTokenEngine._advance
+    monkeypatch.setattr(TorchTokenEngine, "_advance", lambda tokens, rows: (reads.append(rows), read(tokens, rows))[1])
     while done is None:
-        steps += 1
         for event in engine.step():
             if isinstance(event, TranscriptDone):
                 transcript = event.text_tokens
             elif isinstance(event, AudioDelta):
-                first = first or steps
+                first = first or len(reads)
             elif isinstance(event, ResponseDone):
                 done = event
     assert transcript is not None

@@ -190,37 +190,27 @@ def test_a_script_is_said_word_for_word_and_its_speech_is_the_likeliest(
     assert_likeliest(model, prompt, tokens, SpeechRule(model.layout, 60, Script(list(script), whole=True)))
 
 
-def test_a_fork_and_what_it_was_forked_from_go_different_ways(engine: TokenEngine, model: SpeechModel) -> None:
+@pytest.mark.parametrize("unread", [0, 1, 5])
+def test_a_fork_and_what_it_was_forked_from_go_different_ways(
+    engine: TokenEngine, model: SpeechModel, unread: int
+) -> None:
     layout, prompt = model.layout, typed(model, "hello")
     sequence = engine.open()
-    engine.append(sequence, prompt[:-1])
+    engine.append(sequence, prompt[: len(prompt) - unread])
     read_all(engine)
-    fork = engine.fork(sequence)
-    ways = {
-        "text": (fork, layout.control("<text>"), TextRule(layout, 12)),
-        "speech": (sequence, layout.control("<speech>"), SpeechRule(layout, 40)),
-    }
-    for one, mode, rule in ways.values():
-        engine.append(one, [mode])
-        engine.generate(one, rule, GREEDY)
+    engine.append(sequence, prompt[len(prompt) - unread :])
+    fork = engine.fork(sequence, len(prompt) - 1)
+    engine.append(fork, [layout.control("<text>")])
+    engine.generate(fork, TextRule(layout, 12), GREEDY)
+    engine.rewind(sequence, len(prompt) - 1)
+    engine.append(sequence, prompt[-1:])
+    engine.generate(sequence, SpeechRule(layout, 40), GREEDY)
     outputs = outputs_until_done(engine, sequence, fork)
-    for (one, mode, _), fresh in zip(ways.values(), (TextRule(layout, 12), SpeechRule(layout, 40)), strict=True):
-        assert_likeliest(model, [*prompt[:-1], mode], tokens_of(outputs, one), fresh)
+    assert_likeliest(model, prompt, tokens_of(outputs, sequence), SpeechRule(layout, 40))
+    written = [*prompt[:-1], layout.control("<text>")]
+    assert_likeliest(model, written, tokens_of(outputs, fork), TextRule(layout, 12))
     engine.close(fork)
-
-
-def test_as_many_forks_as_there_are_places(engine: TokenEngine, model: SpeechModel) -> None:
-    sequence, forks = engine.open(), []
-    engine.append(sequence, typed(model, "hello"))
-    read_all(engine)
-    while engine.can_fork:
-        forks.append(engine.fork(sequence))
-    assert len(forks) == CONFIG.spare
-    with pytest.raises(EngineFull):
-        engine.fork(sequence)
-    engine.open()  # no conversation's place is lost
-    engine.close(forks.pop())
-    assert engine.can_fork
+    engine.close(engine.fork(sequence, 3))  # its place is free again
 
 
 def test_a_sequence_waits_for_what_its_rule_does_not_know_yet(engine: TokenEngine, model: SpeechModel) -> None:

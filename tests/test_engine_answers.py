@@ -8,7 +8,7 @@ import pytest
 from llguidance import LLMatcher
 
 from model.checkpoint import SpeechModel
-from model.layout import interleave
+from model.layout import interleave, most_text
 from server.engine import call_rule, worker
 from server.engine.messages import (
     AddText,
@@ -17,20 +17,24 @@ from server.engine.messages import (
     Calls,
     Cancel,
     CloseSession,
+    CommitTurn,
     Context,
     Event,
     Function,
+    Hear,
     OpenSession,
     Respond,
     ResponseBegun,
     ResponseDone,
+    ResumeTurn,
     SessionFailed,
     SetTruncation,
     TextDelta,
 )
 from server.engine.speech_engine import SpeechEngine
 from server.engine.token_engine import TorchTokenEngine
-from server.engine.token_interface import Allowed, TokenSequence
+from server.engine.token_interface import Allowed, Sampled, TokenSequence
+from server.errors import EngineRestarted
 from tests.test_speech_engine import CONFIG, _items, _run, _tokens
 
 
@@ -223,18 +227,61 @@ def test_a_long_answer_is_said_before_all_of_it_is_written(engine: SpeechEngine,
     assert _tokens(engine)[-len(said) :] == said
 
 
-def test_an_answer_waits_for_a_place_to_be_drafted_in(engine: SpeechEngine) -> None:
-    engine.receive(OpenSession("b"))
-    engine.receive(AddText("b", "q", "user", "hello"))
+@pytest.mark.parametrize("end", ["cancel", "close", "resume", "restart"])
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_a_draft_ends_with_its_answer(
+    engine: SpeechEngine, monkeypatch: pytest.MonkeyPatch, end: str, steps: int
+) -> None:
+    for command in (Hear("a", bytes(12_800)), CommitTurn("a", "said", guess=1), Respond("a", "r", "x", max_tokens=300)):
+        engine.receive(command)
+    session = engine._sessions["a"]
+    while session.answer is None or (session.answer.draft is None and steps):
+        engine.step()
+    for _ in range(steps):
+        engine.step()
     tokens = engine.tokens
     assert isinstance(tokens, TorchTokenEngine)
-    held, tokens._spare = tokens._spare, tokens._spare[:1]
-    for name in "ab":
-        engine.receive(Respond(name, f"r{name}", "x", max_tokens=30))
-    done = [e for e in _run(engine) if isinstance(e, ResponseDone)]
-    assert {e.response_id for e in done} == {"ra", "rb"}
-    assert all(e.usage.output_audio > 0 for e in done)
-    assert tokens._spare == held[:1]
+    assert len(tokens._open) == 1 + (session.answer.draft is not None)
+    if end == "restart":
+
+        def died(_served: object) -> list[Sampled]:
+            raise EngineRestarted("died")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tokens, "step", died)
+            engine.step()
+    else:
+        engine.receive({"cancel": Cancel("a", "r"), "close": CloseSession("a"), "resume": ResumeTurn("a")}[end])
+    assert len(tokens._open) == (end != "close")
+    _run(engine)
+    assert not engine.has_work
+
+
+@pytest.mark.parametrize("max_tokens", [1, 4, 5, 12, 13, 30])
+def test_of_an_answer_that_may_not_be_long_no_more_is_written_than_is_said(
+    engine: SpeechEngine, say: Say, max_tokens: int
+) -> None:
+    said = interleave(engine.model.layout, [20 + i for i in range(20)], list(range(100)))
+    assert said is not None
+    say(said, [20 + i for i in range(20)])
+    engine.receive(Respond("a", "r", "x", max_tokens=max_tokens))
+    done = _run(engine)[-1]
+    assert isinstance(done, ResponseDone)
+    assert done.status == "incomplete"
+    assert done.usage.untold == done.usage.output_text - done.usage.untold == most_text(max_tokens)
+    assert done.usage.output_text - done.usage.untold + done.usage.output_audio == max_tokens
+
+
+def test_the_question_stays_when_its_answer_is_chosen_and_drafted(engine: SpeechEngine, say: Say) -> None:
+    engine.receive(SetTruncation("a", 0.1, 12))
+    say([engine.model.layout.control("<text>"), *[20] * 4], [20] * 4)
+    engine.receive(AddText("a", "q2", "user", "hello there"))
+    engine.receive(Respond("a", "r", "x", calls=Calls((LIGHT,)), max_tokens=4))
+    session = engine._sessions["a"]
+    while session.answer is None or session.answer.draft is None:
+        engine.step()
+    question = engine.model.text.encode("hello there")
+    assert str(question)[1:-1] in str(session.answer.draft.sequence.tokens)
 
 
 def test_an_answer_that_is_chosen_among_functions_is_drafted(engine: SpeechEngine, say: Say) -> None:
@@ -253,7 +300,7 @@ def test_an_answer_beside_one_that_is_drafted_sees_only_what_was_said_of_it(engi
     layout = engine.model.layout
     say([20, 21], [20, 21, 22])
     engine.receive(Respond("a", "r", "x"))
-    for _ in range(4):
+    for _ in range(3):
         engine.step()
     engine.receive(Respond("a", "out", "y", speak=False, max_tokens=2, context=(Context(item_id="x"),)))
     [copied] = [i for i in engine._sessions["out"].conversation.items if i.item_id == "x"]
@@ -265,7 +312,6 @@ def test_an_answer_cancelled_while_it_is_drafted_leaves_nothing_unsaid(engine: S
     layout, before = engine.model.layout, _tokens(engine)
     say([], [20, 21, 22, 23])
     engine.receive(Respond("a", "r", "x"))
-    engine.step()
     engine.step()
     engine.receive(Cancel("a", "r"))
     assert _tokens(engine) == [*before, *map(layout.control, ("<assistant>", "<speech>", "<end>"))]

@@ -5,8 +5,11 @@ import itertools
 import pytest
 import torch
 
+from model.cached_transformer import KVCache
 from model.checkpoint import SpeechModel
 from model.layout import TokenLayout
+from model.transformer import TransformerConfig
+from server.engine.beam_search import BeamSearch
 from server.engine.engine_config import EngineConfig
 from server.engine.rules import SpeechRule, TextRule
 from server.engine.token_engine import TorchTokenEngine
@@ -203,6 +206,19 @@ def test_after_a_search_the_cache_holds_what_was_found_as_if_it_had_been_given(
         engine.close(given)
     own = {source for source, target in copied if target < CONFIG.slots}
     assert own - set(range(CONFIG.slots))  # at times the likeliest text was in another row than the sequence's
+
+
+def test_a_hypothesis_without_hope_is_not_followed() -> None:
+    def search(gap: float) -> BeamSearch:
+        cache = KVCache(TransformerConfig(vocab_size=8, num_hidden_layers=1), 5, 16)
+        sequence = TokenSequence(0, [1], 1, rule=Letters(TokenLayout(), 8, ends=True))
+        found = BeamSearch(sequence, range(1, 5), cache, 16)
+        found.forks[0].consider(Allowed(0, 4), torch.tensor([0.0, -1.0, -gap, -9.0]))
+        assert found.choose() is None
+        return found
+
+    assert [fork.tokens[-1] for fork in search(1.9).forks] == [0, 1, 2]
+    assert [fork.tokens[-1] for fork in search(2.1).forks] == [0, 1]
 
 
 def test_searches_at_once_find_what_each_finds_alone(wavering: SpeechModel) -> None:

@@ -28,7 +28,9 @@ DELAY_TOKENS = 5
 LOOKAHEAD_TOKENS, SYNTHESIS_MS = 3, 20
 FIRST_CODES, NEXT_CODES, AHEAD_MS = 4, 4, 250.0
 HEARD_WITHIN_MS, ANSWERED_WITHIN_MS, TOGETHER_MS = 300.0, 120.0, 35.0
-TURN_ROOM = 256
+TURN_ROOM, TURN_ROOM_SHARE = 256, 0.25
+READ_TWICE = 8
+SEARCHES = 4  # whose hypotheses of a transcript have room
 HEARD_FRAMES = 25
 ANSWER_MS = 3000.0  # what people allow for an answer, as in `bench load`
 CHUNK_MS = 20  # what a client sends at once
@@ -240,7 +242,7 @@ class Person:
     to_draft: bool = False
     draft_left: int = 0
     """Tokens that the draft still lacks."""
-    draft_slot: int = 0
+    draft_pending: int = 0
     draft_held: int = 0
     script: tuple[bool, ...] | None = None
     said: int = 0
@@ -263,7 +265,7 @@ class Person:
 
     @property
     def can_draft(self) -> bool:
-        return self.to_draft and not self.pending
+        return self.to_draft and self.pending <= READ_TWICE
 
     @property
     def waits_for_draft(self) -> bool:
@@ -318,7 +320,8 @@ class Replica:
         config = config or EngineConfig()
         self._piece, self._longest = config.prefill_tokens, config.conversation_tokens
         self._hypotheses = config.hypotheses
-        self._spare = list(range(config.slots, config.slots + config.spare))
+        self._slots = config.slots
+        self._turn_room = min(TURN_ROOM, int(TURN_ROOM_SHARE * config.conversation_tokens))
         self._random = random.Random(seed)
         self._people = [Person(n, random.Random(self._random.random()), talk.turns[0]) for n in range(sessions)]
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
@@ -419,7 +422,7 @@ class Replica:
     def _needs(self, person: Person, together: bool) -> int:
         """How many tokens of a step this session would take; 0: it needs nothing."""
         frames = min(self._frames_due(person, together), HEARD_FRAMES)
-        waits = person.can_commit or person.can_begin or (person.can_draft and bool(self._spare))
+        waits = person.can_commit or person.can_begin or person.can_draft
         return max(min(person.pending, self._piece), frames, int(waits))
 
     def _frames_due(self, person: Person, together: bool) -> int:
@@ -446,7 +449,7 @@ class Replica:
                 self._end_turn(person)
             if person.can_begin:
                 self._begin(person)
-            if person.can_draft and self._spare:
+            if person.can_draft:
                 self._draft(person)
         self._think(served)
         self._say(served)
@@ -481,7 +484,7 @@ class Replica:
                 if not person.frames:
                     person.unread_since = None
                 opens = not person.turn_open
-                self._append(person, frames + opens, TURN_ROOM if opens else 0)  # `<user>`
+                self._append(person, frames + opens, self._turn_room if opens else 0)  # `<user>`
                 person.turn_open = True
 
     def _append(self, person: Person, tokens: int, room: int = 0) -> None:
@@ -501,23 +504,25 @@ class Replica:
 
     def _begin(self, person: Person) -> None:
         person.wants_answer = False
-        person.to_draft = person.turn.untold_tokens > 0
-        if person.to_draft:
-            self._append(person, 1)  # `<assistant>`
-        else:
-            self._append(person, 2)  # and `<speech>`
-            person.script = _script(person.turn.text_tokens, person.turn.codes)
+        self._append(person, 2)  # `<assistant>` and `<speech>`
+        person.to_draft = True
         person.said = person.said_text = person.codes = person.detokenised = 0
         person.sent_ms, person.flushed = 0.0, False
 
     def _draft(self, person: Person) -> None:
-        person.to_draft, person.draft_slot = False, self._spare.pop()
-        person.draft_left, person.draft_held = person.turn.untold_tokens, person.held + 1  # `<text>`
-        self._append(person, 1)  # `<speech>`
+        """A fork begins with `<text>` where the other has `<speech>`: both read what is unread."""
+        person.to_draft, person.pending = False, max(1, person.pending)
+        person.draft_pending, person.draft_held = person.pending, person.held
+        person.draft_left = max(person.turn.untold_tokens, person.turn.text_tokens)
         person.script = _script(person.turn.text_tokens, person.turn.codes)
 
+    def _slot(self, person: Person) -> int:
+        """Where the engine puts them: the first one into the last slot. Their draft lies behind all of these."""
+        return self._slots - 1 - person.number
+
     def _think(self, served: Sequence[Person]) -> None:
-        drafting = [s for s in served if s.draft_left]
+        drafts = [s for s in served if s.draft_left]
+        drafting = [s for s in drafts if s.draft_pending == 1]
         ready = [s for s in served if s.pending and not s.waits_for_draft]
         choosing = [s for s in ready if s.generating and not s.to_draft]
         deciding = [s for s in choosing if s.pending == 1]
@@ -526,24 +531,26 @@ class Replica:
             # The first ones to write down what they heard do so in several ways, each in a row of its own behind those
             # of the people. Where a search has fewer left, a step is shorter than this thinks.
             searching = [s for s in deciding if s.transcript_left]
-            searching = searching[: len(self._spare) // self._hypotheses if self._hypotheses > 1 else 0]
-            rows = [s.number for s in deciding if s not in searching]
-            forks = range(len(self._people), len(self._people) + len(searching) * self._hypotheses)
-            rows += [s.draft_slot for s in drafting]
+            searching = searching[: SEARCHES if self._hypotheses > 1 else 0]
+            rows = [self._slot(s) for s in deciding if s not in searching]
+            forks = range(2 * self._slots, 2 * self._slots + len(searching) * self._hypotheses)
+            rows += [self._slot(s) + self._slots for s in drafting]
             self._decides([*rows, *forks], max([*(s.held for s in deciding), *(s.draft_held for s in drafting)]))
-        for reading in (single, [s for s in ready if s.pending > 1]):
+        pieces = [(self._slot(s), s.pending, s.held) for s in ready if s.pending > 1]
+        pieces += [(self._slot(s) + self._slots, s.draft_pending, s.draft_held) for s in drafts if s not in drafting]
+        for reading in ([(self._slot(s), s.pending, s.held) for s in single], pieces):
             if reading:
-                width = max(min(s.pending, self._piece) for s in reading)
-                self._reads([s.number for s in reading], width, max(s.held - s.pending for s in reading))
+                width = max(min(pending, self._piece) for _, pending, _ in reading)
+                held = max(held - pending for _, pending, held in reading)
+                self._reads([slot for slot, _, _ in reading], width, held)
         for person in ready:
             person.pending -= min(person.pending, self._piece)
             if not person.pending and person.generating and not person.to_draft:
                 self._sampled(person)
-        for person in drafting:
+        for person in drafts:
+            person.draft_pending = 1
             person.draft_left -= 1
             person.draft_held += 1
-            if not person.draft_left:
-                self._spare.append(person.draft_slot)
 
     def _sampled(self, person: Person) -> None:
         person.pending = 1

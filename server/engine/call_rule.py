@@ -24,8 +24,15 @@ class CallRule:
 
     def __init__(self, matcher: LLMatcher, layout: TokenLayout, max_tokens: int) -> None:
         self._matcher, self._end, self._left = matcher, layout.control("<end>"), max_tokens
+        self._allowed: Allowed | None = None
+        """Since the newest token, once somebody has asked."""
 
     def allowed(self) -> Allowed:
+        if self._allowed is None:
+            self._allowed = self._of_grammar()
+        return self._allowed
+
+    def _of_grammar(self) -> Allowed:
         if self._matcher.is_stopped():
             return Allowed(self._end, self._end + 1)
         mask = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
@@ -34,6 +41,7 @@ class CallRule:
 
     def accept(self, token: int) -> bool:
         self._left -= 1
+        self._allowed = None
         if token != self._end:
             self._matcher.consume_token(token)
         return token == self._end or self._left == 0

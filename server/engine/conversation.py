@@ -123,10 +123,10 @@ class Conversation:
             raise
         return item
 
-    def begin_anew(self, item: Item, *opening: str) -> None:
+    def reopen(self, item: Item, *opening: str, keep: int = 1) -> None:
         """Forget what an item has grown to: it opens once more, with these control tokens."""
         item.tokens = [self.control(name) for name in opening]
-        self.align()
+        self.align(keep)
 
     def extend(self, item: Item, tokens: list[int]) -> None:
         """More tokens at the end of `item`."""
@@ -147,6 +147,8 @@ class Conversation:
             del item.tokens[item.tokens.index(self.control("<thought>")) :]
         if item.tokens[-1] == self.control("<end>"):
             return
+        if item.tokens == [self.control("<assistant>")]:  # it has not chosen what to be
+            item.tokens.append(self.control("<speech>"))
         others = sum(len(i.tokens) for i in self.items if i is not item) if self._retained is None else 0
         del item.tokens[max(1, self._full - 1 - len(self._system) - others) :]
         self.extend(item, [self.control("<end>")])
@@ -190,7 +192,7 @@ class Conversation:
         wanted = [*self._system, *(token for item in self.items for token in item.tokens)]
         limit = min(self._limit, self._longest - len(self._system))
         if self._retained is not None and len(wanted) - len(self._system) + room > limit:
-            self._forget(int(limit * self._retained), keep)
+            self._forget(min(int(limit * self._retained), limit - room), keep)
             wanted = [*self._system, *(token for item in self.items for token in item.tokens)]
         have = self.sequence.tokens
         common = min(len(have), len(wanted))
@@ -268,11 +270,13 @@ class Answer:
     thought_tokens: int = 0
     """Of the thought, with its two marks."""
     to_draft: bool = False
-    """Whether it waits for everything before it to be read, and then for a place to draft it in."""
+    """Whether a draft is to begin once most of what is before it has been read."""
     draft: Draft | None = None
     """While it is being written."""
     drafted_tokens: int = 0
     """Of the draft, its thought included."""
+    cut_short: bool = False
+    """Whether the draft did not end by itself."""
     text_ids: list[int] = field(default_factory=list)
     text_sent: str = ""
     output_tokens: int = 0

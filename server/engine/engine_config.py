@@ -7,7 +7,6 @@ KINDS = ("torch", "vllm")
 WEIGHTS = ("int8", "float32")
 _LEAST_ROOM = 32  # tokens: 1 s of speech and what is around it
 _ANSWER_ROOM = 400  # tokens: 12 s of speech
-_SEARCHES, _LEAST_SPARE = 4, 8  # transcripts that are searched for at once, if nothing is drafted
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +39,6 @@ class EngineConfig:
                 raise ValueError(f"{name}: expected at least 1, got {count}")
         if self.conversation_tokens < _LEAST_ROOM:
             raise ValueError(f"length: expected room for a conversation and its answer, got {self.length}")
-
-    @property
-    def spare(self) -> int:
-        """Places for sequences that last a moment, beside the slots: hypotheses of what is being written down, and
-        drafts. Where none is left a transcript is written without a search, and an answer waits."""
-        return max(_LEAST_SPARE, _SEARCHES * self.hypotheses)
 
     @property
     def conversation_tokens(self) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from model.checkpoint import SpeechModel
+from model.layout import most_text
 from model.packed import pack
 from server.engine.call_rule import CallGrammar
 from server.engine.conversation import Answer, Conversation, Draft, Item
@@ -61,6 +62,8 @@ _TOGETHER_S = 0.035  # where several people speak, audio waits so long for other
 _PROVISIONAL_WITHIN_S = 0.35  # an answer that may be for nothing gives way
 # The most that one step hears of a session: a whole recording sent at once would keep all others waiting.
 _HEARD_FRAMES = 25
+# A draft and what it is forked from each read what is unread: so many tokens cost nothing more.
+_READ_TWICE = 8
 _PIECE_READ_S = 0.05  # how long one piece of an answer in text keeps its reader busy
 
 
@@ -494,7 +497,7 @@ class SpeechEngine:
         script = request.script if request.speak else None
         drafts = request.speak and script is None
         mode = "<text>" if script is None else "<speech>"
-        opening = ["<assistant>"] if request.calls or drafts else ["<assistant>", mode]
+        opening = ["<assistant>"] if request.calls else ["<assistant>", "<speech>" if request.speak else "<text>"]
         limit = min(request.max_tokens or self.limit, self.limit)
         if session.turn is not None:
             session.waiting_codes[:0] = session.turn.tokens[1:]
@@ -507,7 +510,7 @@ class SpeechEngine:
             item = conversation.open_item(request.item_id, *opening, keep=2)
             conversation.check_length()
             if request.instructions is not None:  # they hold for this answer only
-                limit = min(limit, conversation.room_beside(session.instructions) - drafts)  # `<speech>` comes later
+                limit = min(limit, conversation.room_beside(session.instructions))
         except AntiphonError as error:
             self._fail(session, request, error)
             return
@@ -556,23 +559,23 @@ class SpeechEngine:
     # as it is written: what writes is a fork of the conversation, in which nothing but the speech stays.
 
     def _can_draft(self, session: Session) -> bool:
-        """Whether a draft is due, what it shares with the conversation has been read, and there is a place for it."""
         due = session.answer is not None and session.answer.to_draft
-        return due and not session.conversation.sequence.pending and self.tokens.can_fork
+        return due and session.conversation.sequence.pending <= _READ_TWICE
 
     def _draft(self, session: Session) -> None:
-        """Begin to write an answer, and to say what is written."""
-        answer, conversation, layout = session.answer, session.conversation, self.model.layout
+        """Begin to write an answer, and to say what is written: where the one opens with `<speech>`, `<text>` opens
+        the other."""
+        answer, sequence, layout = session.answer, session.conversation.sequence, self.model.layout
         assert answer is not None
-        fork = self.tokens.fork(conversation.sequence)
-        sampling = _sampling(answer.request)
+        opening, sampling = len(sequence.tokens) - 1, _sampling(answer.request)
+        fork = self.tokens.fork(sequence, opening)
         self.tokens.append(fork, [layout.control("<text>")])
-        self.tokens.generate(fork, ThinkingRule(layout, TextRule(layout, answer.limit)), sampling)
+        text = TextRule(layout, most_text(answer.limit))
+        self.tokens.generate(fork, ThinkingRule(layout, text), sampling)
         answer.to_draft, answer.draft = False, Draft(fork, Script())
-        conversation.extend(answer.item, [layout.control("<speech>")])
-        answer.opening_tokens = len(answer.item.tokens)
-        rule = SpeechRule(layout, answer.limit, answer.draft.script)
-        self.tokens.generate(conversation.sequence, rule, sampling)
+        self.tokens.rewind(sequence, opening)  # its last token gives the first that is said: it is read anew
+        self.tokens.append(sequence, [layout.control("<speech>")])
+        self.tokens.generate(sequence, SpeechRule(layout, answer.limit, answer.draft.script), sampling)
 
     def _end_draft(self, session: Session) -> None:
         """Nothing more is written of an answer."""
@@ -652,12 +655,13 @@ class SpeechEngine:
             answer.timings_ms.setdefault("first_code", 1000 * (self.clock() - answer.asked_at_s))
             session.voice.codes.append(sampled.token - layout.spoken_start)
         if sampled.last and session.voice is not None and sampled.token == layout.control("<text>"):
-            answer.to_draft = True  # it has chosen to answer
-            session.conversation.begin_anew(answer.item, "<assistant>")
+            answer.to_draft, answer.drafted_tokens = True, 1  # it has chosen to answer
+            session.conversation.reopen(answer.item, "<assistant>", "<speech>", keep=2)
+            answer.opening_tokens = len(answer.item.tokens)
         elif sampled.last:
             if session.voice is not None and session.voice.codes:
                 session.voice.end()
-            complete = sampled.token == layout.control("<end>")
+            complete = sampled.token == layout.control("<end>") and not answer.cut_short
             if complete and answer.call_ids is not None and not self._parses(answer.call_ids):
                 self._finish(session, "failed", "expected a schema that some arguments fit, found none that do")
             elif session.voice is None or not session.voice.codes:
@@ -674,6 +678,7 @@ class SpeechEngine:
             answer.draft.script.pieces.append(sampled.token)
         if sampled.last:
             answer.timings_ms["drafted"] = 1000 * (self.clock() - answer.asked_at_s)
+            answer.cut_short = sampled.token != self.model.layout.control("<end>")
             self._end_draft(session)
 
     def _thinks(self, answer: Answer, token: int) -> bool:
@@ -727,7 +732,7 @@ class SpeechEngine:
                 session_id, response_id = session.conversation.session_id, answer.request.response_id
                 self._events.append(AudioDelta(session_id, response_id, pcm))
             if voice.over:
-                complete = answer.item.tokens[-1] == self.model.layout.control("<end>")
+                complete = answer.item.tokens[-1] == self.model.layout.control("<end>") and not answer.cut_short
                 self._finish(session, "completed" if complete else "incomplete")
 
     def _finish(self, session: Session, status: str, error: str | None = None) -> None:
@@ -738,8 +743,6 @@ class SpeechEngine:
         self._end_draft(session)
         session.answer, session.voice = None, None
         text, audio = conversation.count(answer.item.tokens[answer.opening_tokens :])
-        if answer.to_draft:
-            conversation.extend(answer.item, [conversation.control("<speech>")])
         conversation.end(answer.item)
         if answer.request.instructions is not None:
             conversation.set_instructions(session.instructions)

@@ -15,6 +15,7 @@ from server.engine.beam_search import BeamSearch, Fork
 from server.engine.engine_config import EngineConfig
 from server.engine.token_interface import Allowed, Rule, Sampled, Sampling, Sequences, TokenSequence, TurnOpinion
 
+_SEARCHES = 4  # at once, for which there are rows; whoever comes then takes the likeliest tokens until there is room
 _FEW_OTHERS = 8  # ids beside a range that are worth a product each
 
 
@@ -24,14 +25,18 @@ class TorchTokenEngine(Sequences):
     def __init__(self, transformer: SpeechTransformer, layout: TokenLayout, config: EngineConfig) -> None:
         super().__init__(layout, config)
         self._net = CachedTransformer(transformer, int8=config.weights == "int8")
+        searches = min(_SEARCHES, config.slots) if config.hypotheses > 1 else 0
+        rows = 2 * config.slots + searches * config.hypotheses  # every sequence may have a fork
+        self._spare = list(range(2 * config.slots, rows))
+        """Rows of the cache that no search uses now."""
         self._searches: dict[int, BeamSearch] = {}
         """By the slot of the sequence that is searched for."""
-        self._cache = KVCache(transformer.config, config.slots + config.spare, config.length)
+        self._cache = KVCache(transformer.config, rows, config.length)
         head = self._net.head
         self._turn_direction = head[layout.control("<end>")] - head[layout.control("<listen>")]
 
-    def fork(self, sequence: TokenSequence) -> TokenSequence:
-        fork = super().fork(sequence)
+    def fork(self, sequence: TokenSequence, length: int) -> TokenSequence:
+        fork = super().fork(sequence, length)
         self._cache.copy(sequence.slot, fork.slot, 0, fork.cached)
         return fork
 

@@ -116,12 +116,8 @@ class TokenEngine(Protocol):
     def open(self) -> TokenSequence:
         """A new, empty sequence. Raises `EngineFull`."""
 
-    @property
-    def can_fork(self) -> bool:
-        """Whether there is a place for a fork now."""
-
-    def fork(self, sequence: TokenSequence) -> TokenSequence:
-        """One that begins as this one stands, for a moment. Raises `EngineFull`."""
+    def fork(self, sequence: TokenSequence, length: int) -> TokenSequence:
+        """One that begins with the first `length` tokens of this one, which has a place for one fork at a time."""
 
     def append(self, sequence: TokenSequence, tokens: Ids[int]) -> None:
         """Add tokens; the next steps prefill them. Raises `SequenceTooLong`, and then adds nothing."""
@@ -164,8 +160,6 @@ class Sequences:
     def __init__(self, layout: TokenLayout, config: EngineConfig) -> None:
         self.layout, self.config = layout, config
         self._free = list(range(config.slots))
-        self._spare = list(range(config.slots, config.slots + config.spare))
-        """Places for what lasts a moment, that nothing is in now."""
         self._open: list[TokenSequence] = []
 
     def open(self) -> TokenSequence:
@@ -175,14 +169,10 @@ class Sequences:
         self._open.append(sequence)
         return sequence
 
-    @property
-    def can_fork(self) -> bool:
-        return bool(self._spare)
-
-    def fork(self, sequence: TokenSequence) -> TokenSequence:
-        if not self._spare:
-            raise EngineFull(f"all {self.config.spare} places for forks are in use")
-        fork = TokenSequence(self._spare.pop(), list(sequence.tokens), sequence.cached)
+    def fork(self, sequence: TokenSequence, length: int) -> TokenSequence:
+        slot = sequence.slot + self.config.slots  # behind those of all conversations
+        assert all(other.slot != slot for other in self._open)
+        fork = TokenSequence(slot, sequence.tokens[:length], min(sequence.cached, length))
         self._open.append(fork)
         return fork
 
@@ -212,7 +202,8 @@ class Sequences:
     def close(self, sequence: TokenSequence) -> None:
         self._abandon(sequence)
         self._open.remove(sequence)
-        (self._free if sequence.slot < self.config.slots else self._spare).append(sequence.slot)
+        if sequence.slot < self.config.slots:
+            self._free.append(sequence.slot)
 
     def clear(self) -> None:
         for sequence in list(self._open):

@@ -43,6 +43,7 @@ _WAIT_S = 0.002  # how long a step waits for vLLM: new commands wait as long
 _WATCH_S = 0.1  # how often vLLM is asked whether it lives
 _DEATHS, _DEATHS_S = 3, 600.0  # so many deaths in so short a time are no accident
 _NO_HURRY = 1 << 62  # vLLM's priority of a request that has no deadline; lower ones begin first
+_FORK_BLOCKS = 8
 _CPU_BLOCK_TOKENS = 32  # the smallest that vLLM's attention on the CPU has
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -339,13 +340,15 @@ def _arguments(folder: Path, config: EngineConfig) -> Any:
         "skip_tokenizer_init": True,
         "generation_config": "vllm",
         "max_model_len": config.length,
-        "max_num_seqs": config.slots + config.spare,  # a sequence never has two requests, and an idle one has none
+        "max_num_seqs": 2
+        * config.slots,  # each may have a fork; a sequence never has two requests, and an idle one has none
         "long_prefill_token_threshold": config.prefill_tokens,
         "enable_prefix_caching": True,
         "scheduling_policy": "priority",
     }
     if current_platform.is_cpu():
-        blocks = (config.slots + config.spare) * (-(-config.length // _CPU_BLOCK_TOKENS) + 1)
+        # A fork has the blocks of what it was forked from, and a few of its own.
+        blocks = config.slots * (-(-config.length // _CPU_BLOCK_TOKENS) + 1 + _FORK_BLOCKS)
         ours |= {
             "enforce_eager": shutil.which("g++") is None,  # compiled steps take a quarter less
             "block_size": _CPU_BLOCK_TOKENS,
