@@ -213,12 +213,12 @@ def test_a_hypothesis_without_hope_is_not_followed() -> None:
         cache = KVCache(TransformerConfig(vocab_size=8, num_hidden_layers=1), 5, 16)
         sequence = TokenSequence(0, [1], 1, rule=Letters(TokenLayout(), 8, ends=True))
         found = BeamSearch(sequence, range(1, 5), cache, 16)
-        found.forks[0].consider(Allowed(0, 4), torch.tensor([0.0, -1.0, -gap, -9.0]))
+        found.hypotheses[0].consider(Allowed(0, 4), torch.tensor([0.0, -1.0, -gap, -9.0]))
         assert found.choose() is None
         return found
 
-    assert [fork.tokens[-1] for fork in search(1.9).forks] == [0, 1, 2]
-    assert [fork.tokens[-1] for fork in search(2.1).forks] == [0, 1]
+    assert [one.tokens[-1] for one in search(1.9).hypotheses] == [0, 1, 2]
+    assert [one.tokens[-1] for one in search(2.1).hypotheses] == [0, 1]
 
 
 def test_searches_at_once_find_what_each_finds_alone(wavering: SpeechModel) -> None:

@@ -1,7 +1,7 @@
 """Beam search: the likeliest text that a few hypotheses find, where taking each likeliest piece goes wrong for good.
 
 A transcript that has one wrong word goes on from it: "What do you have" is hardly followed by "add four and twenty".
-Hypotheses are forks of a sequence. Each has a row of the KV cache, into which the sequence's own beginning is copied:
+Each hypothesis has a row of the KV cache, into which the beginning that the sequence gave it is copied:
 for a conversation of 300 tokens that is 2.5 MB, as much as a fifth of what one step reads of the weights. It knows
 which ids may come from the sequence's rule, and nothing about what they mean.
 """
@@ -19,7 +19,7 @@ _HOPELESS = 2.0  # nats: what is so much less likely than the best is not follow
 
 
 @dataclass(eq=False, slots=True)
-class Fork(TokenSequence):
+class Hypothesis(TokenSequence):
     """One hypothesis: a sequence that nobody opened."""
 
     score: float = 0.0
@@ -45,41 +45,43 @@ class BeamSearch:
         self._cache, self._start = cache, len(sequence.tokens)
         self._filled = {sequence.slot}
         """Rows that hold the sequence's beginning."""
-        self.forks = [self._fork(sequence, 0.0)]
-        self._best: Fork | None = None
+        self.hypotheses = [self._hypothesis(sequence, 0.0)]
+        self._best: Hypothesis | None = None
 
-    def _fork(self, parent: TokenSequence, score: float) -> Fork:
-        return Fork(parent.slot, list(parent.tokens), len(parent.tokens), rule=copy.copy(parent.rule), score=score)
+    def _hypothesis(self, parent: TokenSequence, score: float) -> Hypothesis:
+        return Hypothesis(
+            parent.slot, list(parent.tokens), len(parent.tokens), rule=copy.copy(parent.rule), score=score
+        )
 
     @property
     def has_read(self) -> bool:
         """Whether it is known of every hypothesis what may come next."""
-        return all(fork.likely is not None for fork in self.forks)
+        return all(hypothesis.likely is not None for hypothesis in self.hypotheses)
 
     def choose(self) -> list[int] | None:
-        """Go on with the likeliest hypotheses of those that every fork could become.
+        """Go on with the likeliest hypotheses of those that every one of them could become.
 
         Returns the tokens of the likeliest text once no other can become likelier; their keys and values, but for the
         last one's, are then in the sequence's row.
         """
         width = len(self.rows)
         found = []
-        for fork in self.forks:
-            assert fork.allowed is not None
-            assert fork.likely is not None
-            best = fork.likely.topk(min(width + 1, len(fork.likely)))  # one of them may be the end
+        for hypothesis in self.hypotheses:
+            assert hypothesis.allowed is not None
+            assert hypothesis.likely is not None
+            best = hypothesis.likely.topk(min(width + 1, len(hypothesis.likely)))  # one of them may be the end
             found += [
-                (fork.score + score, fork, fork.allowed.token(i))
+                (hypothesis.score + score, hypothesis, hypothesis.allowed.token(i))
                 for score, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
             ]
         found.sort(key=lambda one: -one[0])
-        going_on: list[tuple[Fork, Fork]] = []
+        going_on: list[tuple[Hypothesis, Hypothesis]] = []
         for score, parent, token in found:
             if len(going_on) == width or score < found[0][0] - _HOPELESS:
                 break
             if self._best is not None and score <= self._best.score:
                 break
-            child = self._fork(parent, score)
+            child = self._hypothesis(parent, score)
             child.tokens.append(token)
             assert child.rule is not None
             if child.rule.accept(token) or len(child.tokens) >= self._longest:
@@ -89,10 +91,10 @@ class BeamSearch:
         if not going_on:
             return self._finish()
         self._place(going_on)
-        self.forks = [child for _, child in going_on]
+        self.hypotheses = [child for _, child in going_on]
         return None
 
-    def _place(self, going_on: list[tuple[Fork, Fork]]) -> None:
+    def _place(self, going_on: list[tuple[Hypothesis, Hypothesis]]) -> None:
         """A row for each child: its parent's for the first, and for the others one that nobody needs any more."""
         kept = {parent.slot for parent, _ in going_on}
         if self._best is not None:

@@ -638,7 +638,7 @@ class SpeechEngine:
         layout = self.model.layout
         answer.item.tokens.append(sampled.token)
         answer.output_tokens += 1
-        answer.timings_ms.setdefault("first_token", 1000 * (self.clock() - answer.asked_at_s))
+        self._reached(answer, "first_token")
         if sampled.token == layout.control("<call>"):
             answer.call_ids = []
         elif layout.is_text(sampled.token) and answer.call_ids is not None:
@@ -652,7 +652,7 @@ class SpeechEngine:
             if delta:
                 self._events.append(TextDelta(session.conversation.session_id, answer.request.response_id, delta))
         elif layout.is_spoken(sampled.token) and session.voice is not None:
-            answer.timings_ms.setdefault("first_code", 1000 * (self.clock() - answer.asked_at_s))
+            self._reached(answer, "first_code")
             session.voice.codes.append(sampled.token - layout.spoken_start)
         if sampled.last and session.voice is not None and sampled.token == layout.control("<text>"):
             answer.to_draft, answer.drafted_tokens = True, 1  # it has chosen to answer
@@ -661,11 +661,20 @@ class SpeechEngine:
         elif sampled.last:
             if session.voice is not None and session.voice.codes:
                 session.voice.end()
-            complete = sampled.token == layout.control("<end>") and not answer.cut_short
-            if complete and answer.call_ids is not None and not self._parses(answer.call_ids):
+            status = self._status(answer)
+            if status == "completed" and answer.call_ids is not None and not self._parses(answer.call_ids):
                 self._finish(session, "failed", "expected a schema that some arguments fit, found none that do")
             elif session.voice is None or not session.voice.codes:
-                self._finish(session, "completed" if complete else "incomplete")
+                self._finish(session, status)
+
+    def _status(self, answer: Answer) -> str:
+        """Of an answer of which all has been generated."""
+        ended = answer.item.tokens[-1] == self.model.layout.control("<end>") and not answer.cut_short
+        return "completed" if ended else "incomplete"
+
+    def _reached(self, answer: Answer, stage: str) -> None:
+        """When an answer reached a stage for the first time."""
+        answer.timings_ms.setdefault(stage, 1000 * (self.clock() - answer.asked_at_s))
 
     def _written(self, session: Session, sampled: Sampled | TurnOpinion) -> None:
         """One more token of a draft."""
@@ -673,11 +682,11 @@ class SpeechEngine:
         if answer is None or answer.draft is None or not isinstance(sampled, Sampled):
             return
         answer.drafted_tokens += 1
-        answer.timings_ms.setdefault("first_token", 1000 * (self.clock() - answer.asked_at_s))
+        self._reached(answer, "first_token")
         if not self._thinks(answer, sampled.token) and self.model.layout.is_text(sampled.token):
             answer.draft.script.pieces.append(sampled.token)
         if sampled.last:
-            answer.timings_ms["drafted"] = 1000 * (self.clock() - answer.asked_at_s)
+            self._reached(answer, "drafted")
             answer.cut_short = sampled.token != self.model.layout.control("<end>")
             self._end_draft(session)
 
@@ -689,7 +698,7 @@ class SpeechEngine:
         answer.thought_tokens += belongs
         if token == self.model.layout.control("<answer>"):
             answer.thinking = False
-            answer.timings_ms["thought"] = 1000 * (self.clock() - answer.asked_at_s)
+            self._reached(answer, "thought")
         return belongs
 
     def _parses(self, call_ids: list[int]) -> bool:
@@ -728,12 +737,11 @@ class SpeechEngine:
         for voice, pcm in say(self.model.detokenizer, [s.voice for s, _ in speaking.values() if s.voice], now_s):
             session, answer = speaking[id(voice)]
             if pcm:
-                answer.timings_ms.setdefault("first_audio", 1000 * (self.clock() - answer.asked_at_s))
+                self._reached(answer, "first_audio")
                 session_id, response_id = session.conversation.session_id, answer.request.response_id
                 self._events.append(AudioDelta(session_id, response_id, pcm))
             if voice.over:
-                complete = answer.item.tokens[-1] == self.model.layout.control("<end>") and not answer.cut_short
-                self._finish(session, "completed" if complete else "incomplete")
+                self._finish(session, self._status(answer))
 
     def _finish(self, session: Session, status: str, error: str | None = None) -> None:
         answer, conversation = session.answer, session.conversation
@@ -746,7 +754,7 @@ class SpeechEngine:
         conversation.end(answer.item)
         if answer.request.instructions is not None:
             conversation.set_instructions(session.instructions)
-        answer.timings_ms["done"] = 1000 * (self.clock() - answer.asked_at_s)
+        self._reached(answer, "done")
         told = answer.input_text, answer.input_audio, answer.cached_text, answer.cached_audio
         untold = answer.drafted_tokens or answer.thought_tokens
         usage = Usage(*told, text + answer.drafted_tokens, audio, untold)

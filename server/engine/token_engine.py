@@ -11,7 +11,7 @@ import torch
 from model.cached_transformer import FEW, CachedTransformer, KVCache
 from model.layout import TokenLayout
 from model.transformer import SpeechTransformer
-from server.engine.beam_search import BeamSearch, Fork
+from server.engine.beam_search import BeamSearch, Hypothesis
 from server.engine.engine_config import EngineConfig
 from server.engine.token_interface import Allowed, Rule, Sampled, Sampling, Sequences, TokenSequence, TurnOpinion
 
@@ -52,13 +52,13 @@ class TorchTokenEngine(Sequences):
         """
         ready = list(filter(self._goes_on, self._open if served is None else served))
         searched = [s for s in ready if s.slot in self._searches]
-        forks: list[TokenSequence] = [fork for s in searched for fork in self._searches[s.slot].forks]
+        hypotheses: list[TokenSequence] = [one for s in searched for one in self._searches[s.slot].hypotheses]
         ready = [s for s in ready if s.slot not in self._searches]
         deciding = [s for s in ready if s.rule is not None and s.pending == 1]
         # Rows of one batch are padded to the longest: who has one token to read does not wait for a whole piece.
         single = [s for s in ready if s.rule is None and s.pending == 1]
         pieces = [s for s in ready if s.pending > 1]
-        choosing = [[*deciding, *forks]] if len(deciding) + len(forks) <= FEW else [deciding, forks]
+        choosing = [[*deciding, *hypotheses]] if len(deciding) + len(hypotheses) <= FEW else [deciding, hypotheses]
         outputs: list[Sampled | TurnOpinion] = []
         for rows in (*choosing, single, pieces):
             if rows:
@@ -85,7 +85,7 @@ class TorchTokenEngine(Sequences):
         for allowed, chosen in choosing.items():
             for i, logits in zip(chosen, self._logits(newest[chosen], allowed), strict=True):
                 sequence = rows[i]
-                if isinstance(sequence, Fork):
+                if isinstance(sequence, Hypothesis):
                     sequence.consider(allowed, logits)
                 elif 1 < sequence.sampling.hypotheses <= len(self._spare):
                     self._begin_search(sequence).consider(allowed, logits)
@@ -112,14 +112,14 @@ class TorchTokenEngine(Sequences):
 
     # --- searching -------------------------------------------------------------------------------------------------
 
-    def _begin_search(self, sequence: TokenSequence) -> Fork:
+    def _begin_search(self, sequence: TokenSequence) -> Hypothesis:
         """Its first hypothesis: the sequence as it is. Without enough rows the likeliest tokens are taken instead."""
         count = sequence.sampling.hypotheses
         rows, self._spare = self._spare[:count], self._spare[count:]
         longest = self.config.length - self.config.prefill_tokens
         search = self._searches[sequence.slot] = BeamSearch(sequence, rows, self._cache, longest)
         sequence.cached -= 1  # as long as the search goes on, something is pending
-        return search.forks[0]
+        return search.hypotheses[0]
 
     def _searched(self, search: BeamSearch) -> list[Sampled | TurnOpinion]:
         """The whole text, once it is found."""

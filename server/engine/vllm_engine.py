@@ -340,8 +340,8 @@ def _arguments(folder: Path, config: EngineConfig) -> Any:
         "skip_tokenizer_init": True,
         "generation_config": "vllm",
         "max_model_len": config.length,
-        "max_num_seqs": 2
-        * config.slots,  # each may have a fork; a sequence never has two requests, and an idle one has none
+        # A sequence never has two requests, and an idle one has none; but each may have a fork.
+        "max_num_seqs": 2 * config.slots,
         "long_prefill_token_threshold": config.prefill_tokens,
         "enable_prefix_caching": True,
         "scheduling_policy": "priority",
